@@ -1,0 +1,133 @@
+"""
+Tags policy news by sector and policy type, shows its evidence, and posts what matches your rules to webhooks.
+
+    >>> from classifier import load_model
+    >>> model = load_model()
+    >>> model.labels[:2]
+    ('electric_vehicles', 'commercial_vehicles')
+
+The names in `__all__` are the public interface. Each is imported when it is first used, so `import classifier` costs next to nothing
+and never loads scikit-learn, SQLAlchemy, APScheduler or httpx.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from classifier.adapters.artifacts import load_model, save_model
+    from classifier.adapters.corpus import Corpus, load_corpus, load_taxonomy
+    from classifier.article import Article, parse_article
+    from classifier.delivery import parse_secret, verify
+    from classifier.errors import (
+        ArticleError,
+        ClassifierError,
+        ConfigError,
+        CorpusError,
+        LedgerError,
+        ModelCorruptError,
+        ModelError,
+        ModelIncompatibleError,
+        ModelNotFoundError,
+        Problem,
+        RuleError,
+    )
+    from classifier.evaluation import Report, evaluate
+    from classifier.examples import Example, parse_example
+    from classifier.model import Contribution, Explanation, Model, Sentence
+    from classifier.rules import Match, Rule, RuleSet, parse_rules
+    from classifier.tags import Abstention, Band, Bands, Scores, Tag, Tags
+    from classifier.taxonomy import Facet, Label, Taxonomy, parse_taxonomy
+    from classifier.training import Training, TrainingSpec, train
+
+__all__ = [
+    "Abstention",
+    "Article",
+    "ArticleError",
+    "Band",
+    "Bands",
+    "ClassifierError",
+    "ConfigError",
+    "Contribution",
+    "Corpus",
+    "CorpusError",
+    "Example",
+    "Explanation",
+    "Facet",
+    "Label",
+    "LedgerError",
+    "Match",
+    "Model",
+    "ModelCorruptError",
+    "ModelError",
+    "ModelIncompatibleError",
+    "ModelNotFoundError",
+    "Problem",
+    "Report",
+    "Rule",
+    "RuleError",
+    "RuleSet",
+    "Scores",
+    "Sentence",
+    "Tag",
+    "Tags",
+    "Taxonomy",
+    "Training",
+    "TrainingSpec",
+    "evaluate",
+    "load_corpus",
+    "load_model",
+    "load_taxonomy",
+    "parse_article",
+    "parse_example",
+    "parse_rules",
+    "parse_secret",
+    "parse_taxonomy",
+    "save_model",
+    "train",
+    "verify",
+]
+
+_MODULES = {
+    "adapters.artifacts": ("load_model", "save_model"),
+    "adapters.corpus": ("Corpus", "load_corpus", "load_taxonomy"),
+    "article": ("Article", "parse_article"),
+    "delivery": ("parse_secret", "verify"),
+    "errors": (
+        "ArticleError",
+        "ClassifierError",
+        "ConfigError",
+        "CorpusError",
+        "LedgerError",
+        "ModelCorruptError",
+        "ModelError",
+        "ModelIncompatibleError",
+        "ModelNotFoundError",
+        "Problem",
+        "RuleError",
+    ),
+    "evaluation": ("Report", "evaluate"),
+    "examples": ("Example", "parse_example"),
+    "model": ("Contribution", "Explanation", "Model", "Sentence"),
+    "rules": ("Match", "Rule", "RuleSet", "parse_rules"),
+    "tags": ("Abstention", "Band", "Bands", "Scores", "Tag", "Tags"),
+    "taxonomy": ("Facet", "Label", "Taxonomy", "parse_taxonomy"),
+    "training": ("Training", "TrainingSpec", "train"),
+}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> object:
+    if name == "__version__":
+        from importlib.metadata import version  # noqa: PLC0415 - slow, and rarely asked for
+
+        return version("policy-classifier")
+    if name not in _MODULE_OF:
+        message = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(message)
+    value = getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,227 @@
+"""
+Models as folders: ``manifest.json``, ``scorer.npz``, ``pipeline.joblib``, ``MODEL_CARD.md``.
+
+Hides: the file format, digests, atomic writing, where the bundled model is.
+Keeps: nothing is unpickled, ever; `load_model` reads the manifest first, checks every digest, and only then reads arrays with
+``allow_pickle=False``. A folder is complete or absent: it is written beside its place and renamed.
+
+When the format changes: raise `FORMAT_VERSION`, keep reading the old one or let `ModelIncompatibleError` say how to go on,
+add the change to CHANGELOG under "Model", and put a folder of the old format into the tests.
+"""
+
+import hashlib
+import io
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from classifier.errors import ModelCorruptError, ModelError, ModelIncompatibleError, ModelNotFoundError
+from classifier.features import TermVectorizer
+from classifier.model import Model
+from classifier.tags import Bands
+from classifier.taxonomy import Facet, Label, Taxonomy
+
+FORMAT_VERSION = 1  # 1: first format
+BUNDLED_MODEL = "nev-policy"
+MAX_ARRAY_BYTES = 1_000_000_000  # unpacked; a zip of zeros can be a million times larger than its file
+_MANIFEST, _SCORER, _PIPELINE, _CARD = "manifest.json", "scorer.npz", "pipeline.joblib", "MODEL_CARD.md"
+_MAX_MANIFEST_BYTES = 10_000_000
+
+
+def bundled(*parts: str) -> Path:
+    """
+    Return the path of something that comes with the library: ``bundled("models", "nev-policy")``, ``bundled("seeds", "inbox")``.
+
+    In an installed package it lies inside the package, in a checkout beside it.
+    """
+    package = Path(__file__).resolve().parent.parent
+    inside = package.joinpath("bundled", *parts)
+    return inside if inside.exists() else package.parent.joinpath(*parts)
+
+
+def load_model(path: Path | str | None = None) -> Model:
+    """
+    Load a model folder, the bundled one by default.
+
+    Raises:
+        ModelNotFoundError: there is no manifest.
+        ModelIncompatibleError: its format version is another.
+        ModelCorruptError: a digest, a shape or a value is wrong.
+    """
+    folder = Path(path) if path is not None else bundled("models", BUNDLED_MODEL)
+    manifest = read_manifest(folder)
+    _check_digests(folder, manifest)
+    try:
+        taxonomy = _read_taxonomy(manifest)
+        bands = {label: Bands(item["alert"], item["review"]) for label, item in manifest["bands"].items()}
+        name, model_id = str(manifest["name"]), str(manifest["model_id"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ModelCorruptError(folder / _MANIFEST, f"a needed entry is missing or malformed: {error}") from error
+    arrays = _read_arrays(folder / _SCORER)
+    terms = arrays["terms"].tobytes().decode("utf-8").split("\n")
+    idf, weights, intercepts = arrays["idf"], arrays["weights"], arrays["intercepts"]
+    labels = taxonomy.label_ids
+    if weights.shape != (len(terms), len(labels)) or idf.shape != (len(terms),) or intercepts.shape != (len(labels),):
+        raise ModelCorruptError(folder / _SCORER, "the arrays do not have the shapes that manifest and vocabulary ask for")
+    if set(bands) != set(labels):
+        raise ModelCorruptError(folder / _MANIFEST, "bands and labels do not agree")
+    if not all(array.dtype == np.float32 and np.isfinite(array).all() for array in (idf, weights, intercepts)):
+        raise ModelCorruptError(folder / _SCORER, "an array holds something else than finite float32 numbers")
+    return Model(
+        name=name, id=model_id, taxonomy=taxonomy, bands=bands, vectorizer=TermVectorizer(terms, idf), weights=weights, intercepts=intercepts
+    )
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """
+    Return the manifest of a model folder: what the model is, how it was trained, how well it did.
+
+    Raises:
+        ModelError: as `load_model`, for the manifest alone.
+    """
+    path = folder / _MANIFEST
+    try:
+        with path.open("rb") as stream:
+            raw = stream.read(_MAX_MANIFEST_BYTES + 1)
+    except FileNotFoundError as error:
+        raise ModelNotFoundError(folder) from error
+    except OSError as error:
+        raise ModelError(path, f"cannot be read: {error.strerror}") from error
+    if len(raw) > _MAX_MANIFEST_BYTES:
+        raise ModelCorruptError(path, "it is too large for a manifest")
+    try:
+        manifest = json.loads(raw)
+    except ValueError as error:
+        raise ModelCorruptError(path, "it is no JSON") from error
+    if not isinstance(manifest, dict):
+        raise ModelCorruptError(path, "it is no JSON object")
+    if manifest.get("format_version") != FORMAT_VERSION:
+        raise ModelIncompatibleError(folder, found=manifest.get("format_version"), expected=FORMAT_VERSION)
+    return manifest
+
+
+def save_model(folder: Path, model: Model, pipeline: object, facts: Mapping[str, Any], card: str) -> None:
+    """
+    Write a model folder, whole or not at all; one that is there is replaced.
+
+    Args:
+        folder: where; its last part should be the model's name.
+        model: what scores.
+        pipeline: fitted scikit-learn objects that compute the same, of standard classes only.
+        facts: what else the manifest tells: training data, metrics, seed.
+        card: the model card, Markdown.
+
+    Raises:
+        ModelError: the folder cannot be written.
+    """
+    import joblib  # noqa: PLC0415 - only writing a model needs it
+
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
+            draft = Path(scratch) / folder.name
+            draft.mkdir()
+            (draft / _SCORER).write_bytes(_pack_arrays(model))
+            joblib.dump(pipeline, draft / _PIPELINE, compress=("zlib", 9))
+            (draft / _CARD).write_text(card, encoding="utf-8")
+            manifest = _manifest(model, facts) | {"sha256": {name: _digest(draft / name) for name in (_SCORER, _PIPELINE, _CARD)}}
+            (draft / _MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+            for path in draft.iterdir():
+                _sync(path)
+            if folder.exists():
+                os.replace(folder, Path(scratch) / "old")
+            os.replace(draft, folder)
+            _sync(folder.parent)
+    except OSError as error:
+        raise ModelError(folder, f"cannot be written: {error.strerror}") from error
+
+
+def _manifest(model: Model, facts: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "format_version": FORMAT_VERSION,
+        "name": model.name,
+        "model_id": model.id,
+        "facets": [
+            {
+                "id": facet.id,
+                "plural": facet.plural,
+                "labels": [{"id": label.id, "definition": label.definition} for label in facet.labels],
+            }
+            for facet in model.taxonomy
+        ],
+        "labels": list(model.labels),
+        "bands": {label: {"alert": bands.alert, "review": bands.review} for label, bands in model.bands.items()},
+        "n_terms": len(model.vectorizer.terms),
+        "versions": {name: _version(name) for name in ("policy-classifier", "scikit-learn", "numpy", "joblib")},
+        **facts,
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def _read_taxonomy(manifest: Mapping[str, Any]) -> Taxonomy:
+    return Taxonomy(
+        tuple(
+            Facet(
+                id=facet["id"],
+                plural=facet["plural"],
+                labels=tuple(Label(id=label["id"], definition=label["definition"]) for label in facet["labels"]),
+            )
+            for facet in manifest["facets"]
+        )
+    )
+
+
+def _check_digests(folder: Path, manifest: Mapping[str, Any]) -> None:
+    digests = manifest.get("sha256")
+    if not isinstance(digests, dict) or _SCORER not in digests:
+        raise ModelCorruptError(folder / _MANIFEST, "it has no digests")
+    for name, expected in digests.items():
+        path = folder / name
+        if Path(name).name != name or path.is_symlink() or not path.is_file():
+            raise ModelCorruptError(path, "a file that the manifest names is missing")
+        if _digest(path) != expected:
+            raise ModelCorruptError(path, "its SHA-256 is not the one in the manifest")
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _pack_arrays(model: Model) -> bytes:
+    buffer = io.BytesIO()
+    terms = np.frombuffer("\n".join(model.vectorizer.terms).encode("utf-8"), np.uint8)
+    np.savez_compressed(buffer, terms=terms, idf=model.vectorizer.idf, weights=model.weights, intercepts=model.intercepts)
+    return buffer.getvalue()
+
+
+def _read_arrays(path: Path) -> dict[str, Any]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > MAX_ARRAY_BYTES:
+                raise ModelCorruptError(path, f"it unpacks to more than {MAX_ARRAY_BYTES} bytes")
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in ("terms", "idf", "weights", "intercepts")}
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
+        raise ModelCorruptError(path, f"it is no archive of the four arrays of a scorer ({type(error).__name__})") from error
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

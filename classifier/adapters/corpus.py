@@ -1,0 +1,81 @@
+"""Labelled examples and taxonomies on disk: one JSON object per line, one TOML file."""
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from classifier.errors import CorpusError
+from classifier.examples import Example, parse_example
+from classifier.taxonomy import Taxonomy, parse_taxonomy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Corpus:
+    """
+    The examples of one file.
+
+    Attributes:
+        name: the file's name.
+        sha256: of the file's bytes, hex.
+        examples: in the order of the file.
+    """
+
+    name: str
+    sha256: str
+    examples: tuple[Example, ...]
+
+
+def load_taxonomy(path: Path | str) -> Taxonomy:
+    """
+    Read a ``taxonomy.toml``.
+
+    Raises:
+        CorpusError: the file cannot be read, is no TOML, or an entry is at fault.
+    """
+    try:
+        return parse_taxonomy(tomllib.loads(_read(Path(path)).decode("utf-8")), source=str(path))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise CorpusError(str(path), f"this is no TOML file: {error}") from error
+
+
+def load_corpus(path: Path | str, taxonomy: Taxonomy) -> Corpus:
+    """
+    Read a JSON-lines corpus; empty lines are skipped.
+
+    Raises:
+        CorpusError: the file cannot be read, a row is at fault, two rows have the same id, or there is no row at all.
+    """
+    path = Path(path)
+    raw = _read(path)
+    examples: dict[str, Example] = {}
+    for line, row in _rows(raw, str(path)):
+        example = parse_example(row, taxonomy, source=str(path), line=line)
+        if example.id in examples:
+            raise CorpusError(str(path), f"id {example.id!r} stands twice; every row needs its own", line=line)
+        examples[example.id] = example
+    if not examples:
+        raise CorpusError(str(path), "there is no row in this corpus")
+    return Corpus(name=path.name, sha256=hashlib.sha256(raw).hexdigest(), examples=tuple(examples.values()))
+
+
+def _rows(raw: bytes, source: str) -> Iterator[tuple[int, Mapping[str, object]]]:
+    for number, line in enumerate(raw.splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:  # also what json raises on bytes that are no UTF-8
+            raise CorpusError(source, f"this is no JSON: {error}", line=number) from error
+        if not isinstance(row, dict):
+            raise CorpusError(source, f"a JSON object needed, got {type(row).__name__}", line=number)
+        yield number, row
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise CorpusError(str(path), f"cannot be read: {error.strerror or error}") from error

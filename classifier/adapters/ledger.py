@@ -1,0 +1,402 @@
+"""
+The ledger in a SQL database: what was found, what was decided, what is to be sent. The only truth; everything else can be killed.
+
+Hides: SQLAlchemy, transactions, leases, migrations, driver errors.
+Keeps: every public method is one transaction, durable when it returns. On SQLite that means WAL, synchronous=FULL and BEGIN IMMEDIATE.
+A message is delivered under a lease with a token; who comes back after the lease ran out cannot settle any more.
+"""
+
+import datetime as dt
+import json
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from alembic.util.exc import CommandError
+from sqlalchemy import event
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+
+from classifier.alerts import MessageId, tag_record
+from classifier.delivery import Dead, Delivered, Message, Outcome, RetryAt, Step
+from classifier.errors import LedgerError
+from classifier.ports import Audit, Claim, Duplicate, FileVersion, OutboxRow, Rejected, Scored, Verdict
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine.interfaces import DBAPIConnection
+
+BUSY_TIMEOUT_S = 10
+_MIGRATIONS = Path(__file__).parent / "migrations"
+_MAX_DETAIL = 500
+
+
+class UtcDateTime(sa.TypeDecorator[dt.datetime]):
+    """An aware instant, stored as microseconds since 1970: sorts and compares the same in every database."""
+
+    impl = sa.BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: dt.datetime | None, dialect: sa.Dialect) -> int | None:  # noqa: ARG002, D102
+        return None if value is None else int((value - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) / dt.timedelta(microseconds=1))
+
+    def process_result_value(self, value: int | None, dialect: sa.Dialect) -> dt.datetime | None:  # noqa: ARG002, D102
+        return None if value is None else dt.datetime(1970, 1, 1, tzinfo=dt.UTC) + dt.timedelta(microseconds=value)
+
+
+metadata = sa.MetaData()
+
+articles = sa.Table(
+    "articles",
+    metadata,
+    sa.Column("id", sa.String(64), primary_key=True),  # SHA-256 of the bytes
+    sa.Column("title", sa.Text, nullable=False),
+    sa.Column("date", sa.String(10)),
+    sa.Column("publisher", sa.Text, nullable=False),
+    sa.Column("tags", sa.Text, nullable=False),  # JSON: facet to tag records
+    sa.Column("abstained", sa.String(32)),
+    sa.Column("model", sa.Text, nullable=False),
+    sa.Column("scored_at", UtcDateTime, nullable=False),
+)
+
+files = sa.Table(
+    "files",
+    metadata,
+    sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
+    sa.Column("path", sa.Text, nullable=False),
+    sa.Column("size", sa.BigInteger, nullable=False),
+    sa.Column("mtime_ns", sa.BigInteger, nullable=False),
+    sa.Column("ctime_ns", sa.BigInteger, nullable=False),
+    sa.Column("inode", sa.String(20), nullable=False),  # can exceed a signed 64-bit integer
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("reason", sa.String(32)),
+    sa.Column("detail", sa.Text),
+    sa.Column("article_id", sa.ForeignKey("articles.id")),
+    sa.Column("recorded_at", UtcDateTime, nullable=False),
+    sa.UniqueConstraint("path", "size", "mtime_ns", "ctime_ns", "inode", name="uq_files_version"),
+)
+
+matches = sa.Table(
+    "matches",
+    metadata,
+    sa.Column("article_id", sa.ForeignKey("articles.id"), primary_key=True),
+    sa.Column("rule_id", sa.String(64), primary_key=True),
+    sa.Column("rule_version", sa.String(8), nullable=False),
+    sa.Column("n_messages", sa.Integer, nullable=False),  # so that an audit can tell a lost message from one never made
+    sa.Column("created_at", UtcDateTime, nullable=False),
+)
+
+outbox = sa.Table(
+    "outbox",
+    metadata,
+    sa.Column("id", sa.String(64), primary_key=True),  # the webhook-id
+    sa.Column("article_id", sa.String(64), nullable=False),
+    sa.Column("rule_id", sa.String(64), nullable=False),
+    sa.Column("endpoint_id", sa.String(64), nullable=False),
+    sa.Column("body", sa.LargeBinary, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False),  # over the message's whole life
+    sa.Column("attempts_before_retry", sa.Integer, nullable=False),  # made before a person asked to start again
+    sa.Column("due_at", UtcDateTime),  # next try, or end of the running lease; NULL when the message is settled
+    sa.Column("token", sa.String(32)),  # of the running lease
+    sa.Column("last_result", sa.String(32)),
+    sa.Column("last_detail", sa.Text),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("settled_at", UtcDateTime),
+    sa.ForeignKeyConstraint(["article_id", "rule_id"], ["matches.article_id", "matches.rule_id"]),
+    sa.Index("ix_outbox_due", "endpoint_id", "due_at"),
+)
+
+attempts = sa.Table(
+    "attempts",
+    metadata,
+    sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
+    sa.Column("message_id", sa.ForeignKey("outbox.id"), nullable=False, index=True),
+    sa.Column("result", sa.String(32), nullable=False),
+    sa.Column("status", sa.Integer),
+    sa.Column("detail", sa.Text, nullable=False),
+    sa.Column("tried_at", UtcDateTime, nullable=False),
+)
+
+
+class SqlLedger:
+    """
+    A `Ledger` in SQLite or another database that SQLAlchemy speaks to.
+
+    Args:
+        url: ``sqlite:////path/to/file.db`` or any SQLAlchemy URL.
+        migrate: bring the tables to this version's schema; otherwise they must be there already.
+
+    Raises:
+        LedgerError: the database cannot be opened, is no ledger, is damaged, or was written by a newer version.
+    """
+
+    def __init__(self, url: str, *, migrate: bool = True) -> None:
+        try:
+            self._url = sa.make_url(url)
+        except ArgumentError as error:
+            raise LedgerError("ledger", "this is no database URL, e.g. sqlite:///classifier.db") from error
+        self._where = self._url.render_as_string(hide_password=True)
+        try:
+            self._engine = self._open(create=migrate)
+        except (NoSuchModuleError, ImportError) as error:
+            raise LedgerError(self._where, "no driver for this kind of database is installed") from error
+        try:
+            with self._translated():
+                self._check_schema(migrate=migrate)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._engine.dispose()
+
+    def unrecorded(self, versions: Sequence[FileVersion]) -> Sequence[FileVersion]:
+        """Return those of *versions* that have no verdict yet, in the same order."""
+        query = sa.select(files.c.path, files.c.size, files.c.mtime_ns, files.c.ctime_ns, files.c.inode)
+        known: set[FileVersion] = set()
+        with self._reading() as connection:
+            for row in connection.execute(query.where(files.c.path.in_([version.path for version in versions]))):
+                known.add(
+                    FileVersion(path=row.path, size=row.size, mtime_ns=row.mtime_ns, ctime_ns=row.ctime_ns, inode=int(row.inode))
+                )
+        return [version for version in versions if version not in known]
+
+    def has_content(self, sha256: str) -> bool:
+        """Say whether an article with these bytes has been scored."""
+        with self._reading() as connection:
+            return connection.scalar(sa.select(sa.literal(1)).where(articles.c.id == sha256)) is not None
+
+    def record(self, file: FileVersion, verdict: Verdict, now: dt.datetime) -> None:
+        """Store what became of *file*, with everything that follows from it, in one transaction."""
+        row = {
+            "path": file.path,
+            "size": file.size,
+            "mtime_ns": file.mtime_ns,
+            "ctime_ns": file.ctime_ns,
+            "inode": str(file.inode),
+            "recorded_at": now,
+        }
+        with self._writing() as connection:
+            if connection.scalar(sa.select(sa.literal(1)).where(*(files.c[key] == row[key] for key in list(row)[:5]))):
+                return
+            match verdict:
+                case Scored():
+                    is_new = connection.scalar(sa.select(sa.literal(1)).where(articles.c.id == verdict.article.id)) is None
+                    if is_new:
+                        self._record_article(connection, verdict, now)
+                    row |= {"state": "scored" if is_new else "duplicate", "article_id": verdict.article.id}
+                case Duplicate():
+                    row |= {"state": "duplicate", "article_id": verdict.sha256}
+                case Rejected():
+                    row |= {"state": "rejected", "reason": verdict.reason, "detail": verdict.detail[:_MAX_DETAIL]}
+            connection.execute(files.insert(), row)
+
+    def _record_article(self, connection: sa.Connection, scored: Scored, now: dt.datetime) -> None:
+        article = scored.article
+        tags = {facet: [tag_record(tag) for tag in facet_tags] for facet, facet_tags in scored.tags.by_facet.items()}
+        connection.execute(
+            articles.insert(),
+            {
+                "id": article.id,
+                "title": article.title,
+                "date": article.date.isoformat() if article.date else None,
+                "publisher": article.publisher,
+                "tags": json.dumps(tags),
+                "abstained": scored.tags.abstained,
+                "model": scored.model,
+                "scored_at": now,
+            },
+        )
+        for alert in scored.alerts:
+            rule = alert.match.rule
+            own = [message for message in scored.messages if message.rule_id == rule.id]
+            values = {"article_id": article.id, "rule_id": rule.id, "rule_version": rule.version, "n_messages": len(own), "created_at": now}
+            connection.execute(matches.insert(), values)
+            for message in own:
+                connection.execute(outbox.insert(), _outbox_row(message, article.id, now))
+
+    def claim(self, endpoint_id: str, now: dt.datetime, lease: dt.timedelta) -> Claim | None:
+        """Take the message of one endpoint that has been due longest, if any; nobody else gets it before *now* + *lease*."""
+        due = (outbox.c.endpoint_id == endpoint_id) & (outbox.c.due_at <= now)
+        with self._reading() as connection:  # most rounds find nothing: they should not take the write lock
+            if connection.scalar(sa.select(sa.literal(1)).where(due).limit(1)) is None:
+                return None
+        with self._writing() as connection:
+            first = sa.select(outbox).where(due).order_by(outbox.c.due_at, outbox.c.id).limit(1).with_for_update(skip_locked=True)
+            row = connection.execute(first).one_or_none()
+            if row is None:
+                return None
+            token = secrets.token_hex(16)
+            connection.execute(outbox.update().where(outbox.c.id == row.id).values(token=token, due_at=now + lease))
+        message = Message(id=MessageId(row.id), endpoint_id=row.endpoint_id, rule_id=row.rule_id, body=row.body)
+        return Claim(message=message, attempts=row.attempts - row.attempts_before_retry, token=token)
+
+    def settle(self, claim: Claim, outcome: Outcome, step: Step, now: dt.datetime) -> bool:
+        """Store what one try came to; False, and nothing stored, when somebody else took over."""
+        match step:
+            case Delivered():
+                change: dict[str, object] = {"state": "delivered", "due_at": None, "settled_at": now}
+            case RetryAt():
+                change = {"due_at": step.at}
+            case Dead():
+                change = {"state": "dead", "due_at": None, "settled_at": now}
+        detail = outcome.detail[:_MAX_DETAIL]
+        change |= {"token": None, "attempts": outbox.c.attempts + 1, "last_result": str(outcome.result), "last_detail": detail}
+        tried = {"message_id": claim.message.id, "result": str(outcome.result), "status": outcome.status, "detail": detail, "tried_at": now}
+        with self._writing() as connection:
+            mine = (outbox.c.id == claim.message.id) & (outbox.c.token == claim.token)
+            if connection.execute(outbox.update().where(mine).values(**change)).rowcount != 1:
+                return False
+            connection.execute(attempts.insert(), tried)
+        return True
+
+    def outbox(self, *, states: Sequence[str], limit: int) -> Sequence[OutboxRow]:
+        """Return messages in these states, newest first."""
+        query = sa.select(outbox).where(outbox.c.state.in_(states)).order_by(outbox.c.created_at.desc(), outbox.c.id).limit(limit)
+        with self._reading() as connection:
+            return [
+                OutboxRow(
+                    id=MessageId(row.id),
+                    rule_id=row.rule_id,
+                    endpoint_id=row.endpoint_id,
+                    state=row.state,
+                    attempts=row.attempts,
+                    next_attempt_at=row.due_at,
+                    last_result=row.last_result,
+                    last_detail=row.last_detail,
+                    created_at=row.created_at,
+                )
+                for row in connection.execute(query)
+            ]
+
+    def retry(self, ids: Sequence[MessageId] | None, now: dt.datetime) -> int:
+        """Make dead messages due again, all or those named, with a fresh schedule; return how many."""
+        which = outbox.c.state == "dead"
+        if ids is not None:
+            which &= outbox.c.id.in_(ids)
+        fresh = {"state": "pending", "due_at": now, "settled_at": None, "attempts_before_retry": outbox.c.attempts}
+        with self._writing() as connection:
+            return connection.execute(outbox.update().where(which).values(**fresh)).rowcount
+
+    def audit(self) -> Audit:
+        """Count everything and check that it adds up."""
+
+        def counts(connection: sa.Connection, column: sa.Column[str]) -> dict[str, int]:
+            query = sa.select(column, sa.func.count()).where(column.is_not(None)).group_by(column).order_by(column)
+            return {str(value): int(count) for value, count in connection.execute(query)}
+
+        with self._reading() as connection:
+            by_state, by_reason = counts(connection, files.c.state), counts(connection, files.c.reason)
+            messages = counts(connection, outbox.c.state)
+            n_articles = connection.scalar(sa.select(sa.func.count()).select_from(articles)) or 0
+            n_matches = connection.scalar(sa.select(sa.func.count()).select_from(matches)) or 0
+            expected = connection.scalar(sa.select(sa.func.coalesce(sa.func.sum(matches.c.n_messages), 0))) or 0
+            stuck = connection.scalar(
+                sa.select(sa.func.count()).select_from(outbox).where((outbox.c.state == "pending") != outbox.c.due_at.is_not(None))
+            )
+        checks = (
+            (by_state.get("scored", 0) == n_articles, f"{by_state.get('scored', 0)} files are scored but {n_articles} articles are stored"),
+            (sum(messages.values()) == expected, f"the matches asked for {expected} messages but {sum(messages.values())} are stored"),
+            (not stuck, f"{stuck} messages are neither due nor settled"),
+        )
+        return Audit(
+            files=by_state,
+            rejections=by_reason,
+            articles=n_articles,
+            matches=n_matches,
+            messages=messages,
+            faults=tuple(fault for is_fine, fault in checks if not is_fine),
+        )
+
+    # -- the database -----------------------------------------------------------------------------------------------------------
+
+    def _open(self, *, create: bool) -> sa.Engine:
+        if self._url.get_backend_name() != "sqlite":
+            return sa.create_engine(self._url, pool_pre_ping=True)
+        path = Path(self._url.database or "")
+        if not create and not path.is_file():  # sqlite would make an empty file just by looking
+            raise LedgerError(self._where, "no ledger here yet; `classifier once` or `classifier watch` makes it")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise LedgerError(self._where, f"its folder cannot be made: {error.strerror}") from error
+        engine = sa.create_engine(self._url, connect_args={"timeout": BUSY_TIMEOUT_S, "check_same_thread": False})
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+        return engine
+
+    def _check_schema(self, *, migrate: bool) -> None:
+        config = Config()
+        config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+        scripts = ScriptDirectory.from_config(config)
+        with self._engine.connect() as connection:
+            tables = set(sa.inspect(connection).get_table_names())
+            current = connection.scalar(sa.text("SELECT version_num FROM alembic_version")) if "alembic_version" in tables else None
+        if current is None and tables & set(metadata.tables):
+            raise LedgerError(self._where, "this database has tables of ours but no schema version; it is not a ledger, name another one")
+        if current is not None and current not in {script.revision for script in scripts.walk_revisions()}:
+            raise LedgerError(self._where, f"schema version {current} is newer than this program knows; update the program")
+        if current == scripts.get_current_head():
+            return
+        if not migrate:
+            raise LedgerError(self._where, "no ledger here yet; `classifier once` or `classifier watch` makes it")
+        with self._engine.begin() as connection:
+            config.attributes["connection"] = connection
+            try:
+                command.upgrade(config, "head")
+            except CommandError as error:
+                raise LedgerError(self._where, f"the schema cannot be brought up to date: {error}") from error
+
+    @contextmanager
+    def _reading(self) -> Iterator[sa.Connection]:
+        with self._translated(), self._engine.connect() as connection:
+            yield connection.execution_options(is_reading=True)
+
+    @contextmanager
+    def _writing(self) -> Iterator[sa.Connection]:
+        with self._translated(), self._engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except DBAPIError as error:  # without the statement: its parameters are articles
+            raise LedgerError(self._where, str(error.orig).splitlines()[0]) from error
+        except SQLAlchemyError as error:
+            raise LedgerError(self._where, type(error).__name__) from error
+
+
+def _outbox_row(message: Message, article_id: str, now: dt.datetime) -> dict[str, object]:
+    return {
+        "id": message.id,
+        "article_id": article_id,
+        "rule_id": message.rule_id,
+        "endpoint_id": message.endpoint_id,
+        "body": message.body,
+        "state": "pending",
+        "attempts": 0,
+        "attempts_before_retry": 0,
+        "due_at": now,
+        "created_at": now,
+    }
+
+
+def _prepare_sqlite(connection: "DBAPIConnection", _record: object) -> None:
+    connection.isolation_level = None  # type: ignore[attr-defined]  # sqlite3 must not begin transactions of its own: _begin_sqlite does
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: sa.Connection) -> None:
+    # A transaction that starts as a reader and then writes can fail at once where BEGIN IMMEDIATE waits its turn.
+    is_reading = connection.get_execution_options().get("is_reading", False)
+    connection.exec_driver_sql("BEGIN" if is_reading else "BEGIN IMMEDIATE")

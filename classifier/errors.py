@@ -1,0 +1,120 @@
+"""
+The exceptions a caller can meet, drawn as a tree.
+
+    ClassifierError
+      ConfigError(ValueError)       .problems: where each fault is and what to write instead
+        RuleError                   only the rules are at fault
+      ArticleError(ValueError)      .source, .reason: this input is set aside, the run goes on
+      CorpusError(ValueError)       .source, .line: a labelled example or a taxonomy file is at fault
+      ModelError                    .path
+        ModelNotFoundError
+        ModelCorruptError           a digest or an array is not what the manifest says
+        ModelIncompatibleError      .found, .expected: another format version
+      LedgerError                   the state database; the run stops, the next tick tries again
+
+Every class takes facts and builds the sentence itself: where, what is wrong, what to do.
+The text is one line and never holds a secret, a webhook address or an article.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+class ClassifierError(Exception):
+    """The root: catch it to catch everything this library raises on purpose."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """
+    One fault in a settings file.
+
+    Attributes:
+        path: the key, written as in the file, e.g. ``rule[2].sectors[0]``; empty for the file as a whole.
+        message: what is wrong and what to write instead.
+    """
+
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}" if self.path else self.message
+
+
+class ConfigError(ClassifierError, ValueError):
+    """The settings are at fault; `problems` lists every fault found, not only the first."""
+
+    def __init__(self, source: str, problems: tuple[Problem, ...]) -> None:
+        self.source = source
+        self.problems = problems
+        super().__init__("; ".join(f"{source}: {problem}" for problem in problems))
+
+
+class RuleError(ConfigError):
+    """A rule names a facet, label, band or endpoint that does not exist."""
+
+
+class ArticleError(ClassifierError, ValueError):
+    """
+    An input that cannot be read as an article.
+
+    Attributes:
+        source: the file name or other origin the caller gave.
+        reason: one of `REASONS`.
+    """
+
+    REASONS = ("empty", "too_large", "binary", "bad_encoding", "no_text")
+
+    def __init__(self, source: str, reason: str, detail: str) -> None:
+        self.source = source
+        self.reason = reason
+        self.detail = detail
+        super().__init__(f"{source!r}: {detail}")
+
+
+class CorpusError(ClassifierError, ValueError):
+    """A corpus row or a taxonomy entry is at fault."""
+
+    def __init__(self, source: str, message: str, *, line: int | None = None) -> None:
+        self.source = source
+        self.line = line
+        super().__init__(f"{source}:{line}: {message}" if line is not None else f"{source}: {message}")
+
+
+class ModelError(ClassifierError):
+    """A model folder, or a question to a model, is at fault."""
+
+    def __init__(self, path: Path | str, message: str) -> None:
+        self.path = Path(path)
+        super().__init__(f"{path}: {message}")
+
+
+class ModelNotFoundError(ModelError):
+    """There is no model folder at this path."""
+
+    def __init__(self, path: Path | str) -> None:
+        super().__init__(path, "no model folder here, it needs a manifest.json; train one or name another folder")
+
+
+class ModelCorruptError(ModelError):
+    """A file of the model is not the one its manifest describes."""
+
+    def __init__(self, path: Path | str, what: str) -> None:
+        super().__init__(path, f"{what}; restore the folder or train the model again")
+
+
+class ModelIncompatibleError(ModelError):
+    """The model folder has a format this version does not read."""
+
+    def __init__(self, path: Path | str, *, found: object, expected: object) -> None:
+        self.found = found
+        self.expected = expected
+        super().__init__(path, f"format version {expected} needed, got {found!r}; train the model again")
+
+
+class LedgerError(ClassifierError):
+    """The state database cannot be used now; the cause is kept as ``__cause__``."""
+
+    def __init__(self, where: str, message: str) -> None:
+        self.where = where
+        super().__init__(f"{where}: {message}")

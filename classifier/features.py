@@ -1,0 +1,97 @@
+"""
+Text to weighted terms: word 1-grams and 2-grams, counted and weighed as scikit-learn's `TfidfVectorizer` does.
+
+Hides: tokens, lower-casing, counting, inverse document frequencies, length normalisation.
+Keeps: for the settings in `VECTORIZER_SETTINGS` and the same vocabulary, the same features and weights as scikit-learn to float32 precision,
+without importing it. The daemon scores with this; `pipeline.joblib` scores with scikit-learn; a test holds the two together.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+# A token starts with a letter: years, amounts and dates say nothing about the subject and would be learnt by heart; V2G, L3 and CO2 stay.
+TOKEN_PATTERN = r"(?u)\b[^\W\d_]\w+\b"
+VECTORIZER_SETTINGS: Mapping[str, object] = {
+    "lowercase": True,
+    "token_pattern": TOKEN_PATTERN,
+    "ngram_range": (1, 2),
+    "sublinear_tf": True,
+    "norm": "l2",
+}
+_TOKEN = re.compile(TOKEN_PATTERN)
+
+Span = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TermVector:
+    """
+    The known terms of one text.
+
+    Attributes:
+        indices: int64 of shape (n_terms,), positions in the vocabulary, each once.
+        values: float32 of shape (n_terms,), tf-idf weights with Euclidean length 1 (all zero without terms).
+        n_tokens: how many words the text has.
+        n_known: how many of them are in the vocabulary.
+    """
+
+    indices: "NDArray[np.int64]"
+    values: "NDArray[np.float32]"
+    n_tokens: int
+    n_known: int
+
+
+class TermVectorizer:
+    """
+    A fixed vocabulary with inverse document frequencies.
+
+    Attributes:
+        terms: the vocabulary; a 2-gram is its two words with a blank between.
+        idf: float32 of shape (n_terms,), each positive.
+    """
+
+    def __init__(self, terms: Sequence[str], idf: "NDArray[np.float32]") -> None:
+        self.terms = tuple(terms)
+        self.idf = idf
+        self._index = {term: position for position, term in enumerate(self.terms)}
+
+    def transform(self, text: str) -> TermVector:
+        """Count and weigh the known terms of *text*."""
+        words = _TOKEN.findall(text.lower())
+        counts = Counter(map(self._index.get, words))
+        n_known = len(words) - counts[None]
+        counts.update(map(self._index.get, map(" ".join, pairwise(words))))
+        del counts[None]
+        indices = np.fromiter(counts.keys(), np.int64, len(counts))
+        values = (1 + np.log(np.fromiter(counts.values(), np.float32, len(counts)))) * self.idf[indices]
+        length = float(np.sqrt(np.dot(values, values)))
+        return TermVector(indices, values / length if length else values, len(words), n_known)
+
+    def find(self, text: str) -> dict[int, list[Span]]:
+        """Return where each known term of *text* stands: vocabulary position to spans in *text*, in order."""
+        found: dict[int, list[Span]] = {}
+        lowered = text.lower()
+        origin = _origins(text) if len(lowered) != len(text) else range(len(text) + 1)
+        tokens = [(match[0], origin[match.start()], origin[match.end()]) for match in _TOKEN.finditer(lowered)]
+        for word, start, end in tokens:
+            if (index := self._index.get(word)) is not None:
+                found.setdefault(index, []).append((start, end))
+        for (first, start, _), (second, _, end) in pairwise(tokens):
+            if (index := self._index.get(f"{first} {second}")) is not None:
+                found.setdefault(index, []).append((start, end))
+        return found
+
+
+def _origins(text: str) -> list[int]:
+    """Return, for each position in the lower-cased text, the position in *text*: a dotted capital I becomes two characters."""
+    origins = [position for position, char in enumerate(text) for _ in char.lower()]
+    return [*origins, len(text)]

@@ -1,0 +1,214 @@
+"""
+A trained model as pure data, and everything that is asked of it: scores, tags, explanations.
+
+Hides: the arithmetic of a linear classifier on tf-idf features with its calibration folded into the weights.
+Keeps: no file, no scikit-learn, no pickle; the same text always gives the same scores, whatever it is scored together with.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from classifier.article import Article, OffsetMap, normalise, normalise_mapped, sentence_spans
+from classifier.errors import ModelError
+from classifier.features import TermVector, TermVectorizer
+from classifier.tags import Abstention, Bands, Scores, Tags, decide_tags
+from classifier.taxonomy import Taxonomy
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+# Below these a linear model only repeats how frequent its labels were in training, so it had better say nothing.
+MIN_TOKENS = 5
+MIN_KNOWN_TOKENS = 3
+MIN_KNOWN_SHARE = 0.25
+
+Span = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Contribution:
+    """
+    What one term did to one label's score.
+
+    Attributes:
+        term: as in the vocabulary, lower case.
+        weight: what it added to the logit; negative when it spoke against the label.
+        spans: where it stands, as character offsets into the original text.
+    """
+
+    term: str
+    weight: float
+    spans: tuple[Span, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """One sentence of the text as scored, its place in the original, and what its terms added to the logit in sum."""
+
+    text: str
+    start: int
+    end: int
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """
+    Why one label got its score.
+
+    The weights of `terms` and `against` and the `intercept` add up to the `logit`; the score is its logistic function.
+
+    Attributes:
+        terms: what spoke for the label, strongest first.
+        against: what spoke against it, strongest first.
+        sentences: those that spoke for it, strongest first; a term in several sentences shares its weight among them.
+    """
+
+    label: str
+    score: float
+    logit: float
+    intercept: float
+    terms: tuple[Contribution, ...]
+    against: tuple[Contribution, ...]
+    sentences: tuple[Sentence, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Model:
+    """
+    A trained classifier.
+
+    Attributes:
+        name: the folder's name, e.g. ``nev-policy``.
+        id: digest of everything that decides its answers.
+        taxonomy: facets and labels; their order is the order of all score columns.
+        bands: limits per label.
+        vectorizer: vocabulary and inverse document frequencies.
+        weights: float32 of shape (n_terms, n_labels).
+        intercepts: float32 of shape (n_labels,).
+    """
+
+    name: str
+    id: str
+    taxonomy: Taxonomy
+    bands: Mapping[str, Bands]
+    vectorizer: TermVectorizer
+    weights: "NDArray[np.float32]"
+    intercepts: "NDArray[np.float32]"
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """All labels of all facets, in the order of the score columns."""
+        return self.taxonomy.label_ids
+
+    @property
+    def reference(self) -> str:
+        """How records name this model: ``name@id``."""
+        return f"{self.name}@{self.id}"
+
+    def prepare(self, text: str | Article) -> str:
+        """
+        Return the text the vectorizer sees.
+
+        An `Article` counts with its title and cleaned body. A string is taken as it stands: give `parse_article` the page instead when it
+        still has menus and share buttons on it.
+        """
+        return normalise(text.full_text if isinstance(text, Article) else text)
+
+    def score(self, texts: Iterable[str | Article]) -> Scores:
+        """Return the scores of all labels: float32 of shape (n_articles, n_labels) in [0, 1], rows in the order of *texts*."""
+        return self._scores([self._vector(text) for text in texts])
+
+    def tag(self, text: str | Article) -> Tags:
+        """Return the tags of one article."""
+        return self.tag_many([text])[0]
+
+    def tag_many(self, texts: Iterable[str | Article]) -> list[Tags]:
+        """Return the tags of each article, in the order of *texts*."""
+        vectors = [self._vector(text) for text in texts]
+        return list(decide_tags(self._scores(vectors), self.bands, self.taxonomy, [_abstention(vector) for vector in vectors]))
+
+    def explain(self, text: str | Article, label: str) -> Explanation:
+        """
+        Say which words spoke for and against *label*, with their places.
+
+        Offsets are into ``article.original`` for an `Article` and into *text* itself for a string.
+
+        Raises:
+            ModelError: the model has no such label.
+        """
+        if label not in self.labels:
+            raise ModelError(self.name, f"no label {label!r}; it has {', '.join(self.labels)}")
+        column = self.labels.index(label)
+        page = _Page(text)
+        vector = self.vectorizer.transform(page.prepared)
+        weights = vector.values * self.weights[vector.indices, column]
+        places = self.vectorizer.find(page.prepared)
+        contributions = [
+            Contribution(self.vectorizer.terms[index], float(weight), tuple(page.to_original(*span) for span in places[index]))
+            for index, weight in zip(vector.indices.tolist(), weights.tolist(), strict=True)
+            if weight
+        ]
+        intercept = float(self.intercepts[column])
+        logit = sum((item.weight for item in contributions), intercept)
+        by_index = dict(zip(vector.indices.tolist(), weights.tolist(), strict=True))
+        return Explanation(
+            label=label,
+            score=float(_sigmoid(np.array([logit], np.float32))[0]),
+            logit=logit,
+            intercept=intercept,
+            terms=tuple(sorted((item for item in contributions if item.weight > 0), key=lambda item: -item.weight)),
+            against=tuple(sorted((item for item in contributions if item.weight < 0), key=lambda item: item.weight)),
+            sentences=tuple(_weigh_sentences(page, places, by_index)),
+        )
+
+    def _vector(self, text: str | Article) -> TermVector:
+        return self.vectorizer.transform(self.prepare(text))
+
+    def _scores(self, vectors: list[TermVector]) -> Scores:
+        values = np.empty((len(vectors), len(self.labels)), np.float32)
+        for row, vector in zip(values, vectors, strict=True):
+            row[:] = _sigmoid(vector.values @ self.weights[vector.indices] + self.intercepts)
+        return Scores(values, self.labels)
+
+
+class _Page:
+    """A text to explain: as scored, and the way back to what the caller gave."""
+
+    def __init__(self, text: str | Article) -> None:
+        given = text.full_text if isinstance(text, Article) else text
+        self.prepared, self._normal = normalise_mapped(given)
+        self._clean: OffsetMap | None = text.offsets if isinstance(text, Article) else None
+
+    def to_original(self, start: int, end: int) -> Span:
+        span = self._normal.to_original(start, end)
+        return self._clean.to_original(*span) if self._clean else span
+
+
+def _weigh_sentences(page: _Page, places: Mapping[int, list[Span]], weights: Mapping[int, float]) -> list[Sentence]:
+    spans = sentence_spans(page.prepared)
+    starts = np.array([start for start, _ in spans])
+    sums = np.zeros(len(spans))
+    for index, occurrences in places.items():
+        for start, _ in occurrences:
+            sums[max(0, int(np.searchsorted(starts, start, side="right")) - 1)] += weights[index] / len(occurrences)
+    order = np.argsort(-sums, kind="stable")
+    return [
+        Sentence(page.prepared[slice(*spans[i])], *page.to_original(*spans[i]), float(sums[i])) for i in order.tolist() if sums[i] > 0
+    ]
+
+
+def _abstention(vector: TermVector) -> Abstention | None:
+    if vector.n_tokens < MIN_TOKENS:
+        return Abstention.TOO_SHORT
+    if vector.n_known < max(MIN_KNOWN_TOKENS, MIN_KNOWN_SHARE * vector.n_tokens):
+        return Abstention.NO_KNOWN_WORDS
+    return None
+
+
+def _sigmoid(logits: "NDArray[np.float32]") -> "NDArray[np.float32]":
+    """Return the logistic function, written so that no logit overflows."""
+    return np.float32(0.5) * (1 + np.tanh(np.float32(0.5) * logits))

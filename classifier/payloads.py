@@ -1,0 +1,95 @@
+"""
+Alerts as bytes: the JSON a receiver gets.
+
+Keeps: the result is valid JSON in valid UTF-8 whatever the article holds, at most `MAX_BYTES` long, with control characters and
+bidirectional overrides taken out of everything that came from the article. The bytes made here are the bytes signed and sent.
+"""
+
+import datetime as dt
+import json
+import re
+from typing import Any
+
+from classifier.alerts import ALERT_TYPE, Alert, Evidence, tag_record
+from classifier.article import Article
+
+MAX_BYTES = 20_000  # the size the Standard Webhooks specification advises
+_MAX_TITLE = 500
+_MAX_NAME = 255
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]+")
+
+
+def render(alert: Alert) -> bytes:
+    """
+    Return the Standard Webhooks envelope of *alert*: ``{"type", "timestamp", "data"}``.
+
+    Evidence is shortened, sentence by sentence from the weakest tag on, until the whole is at most `MAX_BYTES`; ``data.truncated`` says so.
+    """
+    evidence = {label: _evidence_record(item) for label, item in alert.evidence.items()}
+    body = _encode(_envelope(alert, evidence, truncated=False))
+    while len(body) > MAX_BYTES and _drop_weakest(evidence):
+        body = _encode(_envelope(alert, evidence, truncated=True))
+    return body
+
+
+def timestamp(moment: dt.datetime) -> str:
+    """Return *moment* as RFC 3339 in UTC, to the second."""
+    return moment.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def article_record(article: Article) -> dict[str, object]:
+    """Return what an alert says of an article."""
+    return {
+        "id": article.id,
+        "title": _clean(article.title, _MAX_TITLE),
+        "date": article.date.isoformat() if article.date else None,
+        "source": _clean(article.publisher, _MAX_NAME) or None,
+        "file_name": _clean(article.source, _MAX_NAME),
+    }
+
+
+def _envelope(alert: Alert, evidence: dict[str, dict[str, Any]], *, truncated: bool) -> dict[str, object]:
+    rule = alert.match.rule
+    return {
+        "type": ALERT_TYPE,
+        "timestamp": timestamp(alert.created_at),
+        "data": {
+            "rule": {"id": rule.id, "version": rule.version},
+            "article": article_record(alert.article),
+            "tags": {facet: [tag_record(tag) for tag in tags] for facet, tags in alert.tags.by_facet.items()},
+            "matched": [tag.label for tag in alert.match.reasons],
+            "evidence": evidence,
+            "model": alert.model,
+            "truncated": truncated,
+        },
+    }
+
+
+def _evidence_record(evidence: Evidence) -> dict[str, Any]:
+    return {
+        "sentences": [{"text": _clean(quote.text), "start": quote.start, "end": quote.end} for quote in evidence.quotes],
+        "terms": [{"term": term, "weight": weight} for term, weight in evidence.terms],
+        "against": [{"term": term, "weight": weight} for term, weight in evidence.against],
+    }
+
+
+def _drop_weakest(evidence: dict[str, dict[str, Any]]) -> bool:
+    """Take the last sentence, or else the terms, from the label that stands last among those that have most; False when nothing is left."""
+    most = max((len(record["sentences"]) for record in evidence.values()), default=0)
+    for record in reversed(evidence.values()):
+        if most and len(record["sentences"]) == most:
+            record["sentences"].pop()
+            return True
+        if not most and (record["terms"] or record["against"]):
+            record["terms"], record["against"] = [], []
+            return True
+    return False
+
+
+def _clean(text: str, limit: int | None = None) -> str:
+    flat = _UNSAFE.sub(" ", text).strip()
+    return flat if limit is None or len(flat) <= limit else flat[: limit - 1].rstrip() + "\u2026"
+
+
+def _encode(envelope: dict[str, object]) -> bytes:
+    return json.dumps(envelope, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8")

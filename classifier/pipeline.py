@@ -1,0 +1,196 @@
+"""
+The two jobs of the daemon, over ports.
+
+    ingest:   Inbox.settled | Ledger.unrecorded | Inbox.read | parse_article | Model.tag | RuleSet.match | make_alert | render | Ledger.record
+    deliver:  Ledger.claim | Sender.send | next_step | Ledger.settle
+
+The functions here order calls; what to do is decided by the values they pass along.
+A crash between any two calls loses nothing: a file without a verdict is found again, a message without a settlement becomes due again.
+"""
+
+import datetime as dt
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from classifier.alerts import make_alert, message_id
+from classifier.article import Article, parse_article
+from classifier.delivery import Message, RetryPolicy, next_step
+from classifier.errors import ArticleError
+from classifier.model import Model
+from classifier.payloads import render
+from classifier.ports import (
+    Checkpoint,
+    Claim,
+    Clock,
+    Duplicate,
+    FileVersion,
+    Inbox,
+    Jitter,
+    Ledger,
+    Rejected,
+    Scored,
+    Sender,
+    Verdict,
+)
+from classifier.rules import RuleSet
+
+BATCH = 200  # versions asked of the ledger at once
+
+
+def _no_checkpoint(_name: str) -> None:
+    """Be nothing but a place in the code."""
+
+
+@dataclass(slots=True)
+class IngestReport:
+    """What one scan found: how many files got which verdict, and how many messages were put into the outbox."""
+
+    files: Counter[str] = field(default_factory=Counter)
+    messages: int = 0
+
+
+@dataclass(slots=True)
+class DeliveryReport:
+    """What one round of one endpoint came to: result to number of tries."""
+
+    results: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ingest:
+    """
+    Turns new files into verdicts.
+
+    Attributes:
+        should_stop: asked between files; a stopped scan goes on with the next one.
+    """
+
+    inbox: Inbox
+    ledger: Ledger
+    model: Model
+    rules: RuleSet
+    clock: Clock
+    checkpoint: Checkpoint = _no_checkpoint
+    should_stop: Callable[[], bool] = lambda: False
+    on_file: Callable[[FileVersion, Verdict], None] = lambda _file, _verdict: None
+
+    def run(self) -> IngestReport:
+        """
+        Record a verdict for every settled file that has none.
+
+        Raises:
+            LedgerError: the ledger cannot be used now; files without a verdict are found again next time.
+        """
+        report = IngestReport()
+        settled = self.inbox.settled()
+        for start in range(0, len(settled), BATCH):
+            batch = settled[start : start + BATCH]
+            new = set(self.ledger.unrecorded(batch))
+            self.inbox.done(file for file in batch if file not in new)
+            for file in (file for file in batch if file in new):
+                if self.should_stop():
+                    return report
+                self._take(file, report)
+        return report
+
+    def _take(self, file: FileVersion, report: IngestReport) -> None:
+        self.checkpoint("found")
+        read = self.inbox.read(file)
+        if read.problem is not None:
+            verdict: Verdict = read.problem
+        elif read.raw is not None:
+            self.checkpoint("read")
+            verdict = self._judge(file, read.raw)
+        else:
+            return  # gone or changed: it has no verdict, and the next scan sees what is there then
+        self.checkpoint("scored")
+        self.ledger.record(file, verdict, self.clock())
+        self.checkpoint("recorded")
+        self.inbox.done([file])
+        report.files[_STATE_OF[type(verdict)]] += 1
+        report.messages += len(verdict.messages) if isinstance(verdict, Scored) else 0
+        self.on_file(file, verdict)
+
+    def _judge(self, file: FileVersion, raw: bytes) -> Verdict:
+        sha256 = hashlib.sha256(raw).hexdigest()
+        if self.ledger.has_content(sha256):
+            return Duplicate(sha256=sha256)
+        try:
+            article = parse_article(raw, file.path)
+        except ArticleError as error:
+            return Rejected(reason=error.reason, detail=error.detail)
+        return self._score(article)
+
+    def _score(self, article: Article) -> Scored:
+        tags = self.model.tag(article)
+        now = self.clock()
+        alerts = tuple(
+            make_alert(
+                article,
+                tags,
+                match,
+                model=self.model.reference,
+                explain=lambda label: self.model.explain(article, label),
+                now=now,
+            )
+            for match in self.rules.match(tags)
+        )
+        messages = []
+        for alert in alerts:
+            body = render(alert)
+            rule = alert.match.rule
+            messages += [
+                Message(id=message_id(article, rule.id, endpoint), endpoint_id=endpoint, rule_id=rule.id, body=body) for endpoint in rule.to
+            ]
+        return Scored(article=article, tags=tags, model=self.model.reference, alerts=alerts, messages=tuple(messages))
+
+
+_STATE_OF: Mapping[type[Verdict], str] = {Scored: "scored", Duplicate: "duplicate", Rejected: "rejected"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deliver:
+    """
+    Sends the due messages of one endpoint.
+
+    One endpoint per call, so that a slow or dead one delays nobody else.
+
+    Attributes:
+        lease: longer than one try can take; one claim is settled before its lease runs out or not at all.
+    """
+
+    ledger: Ledger
+    sender: Sender
+    policy: RetryPolicy
+    lease: dt.timedelta
+    clock: Clock
+    jitter: Jitter
+    checkpoint: Checkpoint = _no_checkpoint
+    should_stop: Callable[[], bool] = lambda: False
+    on_try: Callable[[Claim, str, str], None] = lambda _claim, _result, _detail: None
+
+    def run(self, endpoint_id: str) -> DeliveryReport:
+        """
+        Try every due message of *endpoint_id* once.
+
+        Raises:
+            LedgerError: the ledger cannot be used now; claimed messages become due again when their lease runs out.
+        """
+        report = DeliveryReport()
+        # One at a time: the lease then only has to outlast one try, however slow the endpoint.
+        while not self.should_stop() and (claim := self.ledger.claim(endpoint_id, self.clock(), self.lease)):
+            self._try(claim, report)
+        return report
+
+    def _try(self, claim: Claim, report: DeliveryReport) -> None:
+        self.checkpoint("claimed")
+        outcome = self.sender.send(claim.message, claim.attempts + 1)
+        self.checkpoint("sent")
+        now = self.clock()
+        step = next_step(self.policy, claim.attempts + 1, outcome, now, self.jitter())
+        self.ledger.settle(claim, outcome, step, now)
+        self.checkpoint("settled")
+        report.results[outcome.result] += 1
+        self.on_try(claim, outcome.result, outcome.detail)

@@ -1,0 +1,197 @@
+"""
+What the pipeline needs from the outside world: four verbs of a folder, seven of a ledger, one of a network.
+
+Every instant is aware and in UTC. Implementations may be called from several threads at once.
+`tests/fakes.py` implements all three in memory; the contract tests run over the fakes and the real adapters alike.
+"""
+
+import datetime as dt
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from classifier.alerts import Alert, MessageId
+from classifier.article import Article
+from classifier.delivery import Message, Outcome, Step
+from classifier.tags import Tags
+
+Clock = Callable[[], dt.datetime]  # now, aware, UTC
+Jitter = Callable[[], float]  # a fresh number in [-1, 1]
+Checkpoint = Callable[[str], None]  # told the name of each point where a crash must lose nothing; does nothing in production
+
+FileState = Literal["scored", "duplicate", "rejected"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileVersion:
+    """
+    One file as it was found; any change to it makes another version.
+
+    Attributes:
+        path: relative to the watched folder; bytes that are no UTF-8 stand as backslash escapes.
+        size: bytes.
+        mtime_ns: time of last change of the content, ns since 1970.
+        ctime_ns: time of last change of content or inode, ns since 1970.
+        inode: number on its file system.
+    """
+
+    path: str
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scored:
+    """A file that was read and scored."""
+
+    article: Article
+    tags: Tags
+    model: str
+    alerts: tuple[Alert, ...]
+    messages: tuple[Message, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Duplicate:
+    """A file with the same bytes as one scored before."""
+
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejected:
+    """A file that cannot be scored, with one of `ArticleError.REASONS` or ``unreadable``, and a sentence for people."""
+
+    reason: str
+    detail: str
+
+
+Verdict = Scored | Duplicate | Rejected
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A file's bytes, and whether it was still the version asked for when they had been read."""
+
+    raw: bytes | None
+    problem: Rejected | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """
+    The right to deliver one message, until the lease runs out.
+
+    Attributes:
+        message: what to send.
+        attempts: tries made before this one.
+        token: proves the claim when it is settled; another claim of the same message has another token.
+    """
+
+    message: Message
+    attempts: int
+    token: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutboxRow:
+    """One message as `classifier outbox list` shows it."""
+
+    id: MessageId
+    rule_id: str
+    endpoint_id: str
+    state: Literal["pending", "delivered", "dead"]
+    attempts: int
+    next_attempt_at: dt.datetime | None
+    last_result: str | None
+    last_detail: str | None
+    created_at: dt.datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audit:
+    """
+    The ledger's books.
+
+    Attributes:
+        files: state to number of files.
+        rejections: reason to number of files.
+        articles: articles scored.
+        matches: (article, rule) pairs.
+        messages: state to number of messages.
+        faults: what does not add up, one sentence each; empty when all is well.
+    """
+
+    files: dict[str, int]
+    rejections: dict[str, int]
+    articles: int
+    matches: int
+    messages: dict[str, int]
+    faults: tuple[str, ...]
+
+
+class Inbox(Protocol):
+    """A folder that others put files into. Never changes, moves or deletes them."""
+
+    def settled(self) -> Sequence[FileVersion]:
+        """Return the files that have not changed for the settle time and were not yet `done`, oldest first."""
+        ...
+
+    def read(self, file: FileVersion) -> Read:
+        """Return the bytes of exactly this version; neither bytes nor problem when it is gone or has changed since."""
+        ...
+
+    def done(self, files: Iterable[FileVersion]) -> None:
+        """Forget these versions: they are in the ledger."""
+        ...
+
+
+class Ledger(Protocol):
+    """
+    Everything that must survive a crash. Each method is one transaction; what it returned from is durable.
+
+    Raises:
+        LedgerError: from every method, when the database cannot do it now.
+    """
+
+    def unrecorded(self, files: Sequence[FileVersion]) -> Sequence[FileVersion]:
+        """Return those of *files* that have no verdict yet, in the same order."""
+        ...
+
+    def has_content(self, sha256: str) -> bool:
+        """Say whether an article with these bytes has been scored."""
+        ...
+
+    def record(self, file: FileVersion, verdict: Verdict, now: dt.datetime) -> None:
+        """Store what became of *file*, with article, tags, matches and outgoing messages; storing it again changes nothing."""
+        ...
+
+    def claim(self, endpoint_id: str, now: dt.datetime, lease: dt.timedelta) -> Claim | None:
+        """Take the message of one endpoint that has been due longest, if any; nobody else gets it before *now* + *lease*."""
+        ...
+
+    def settle(self, claim: Claim, outcome: Outcome, step: Step, now: dt.datetime) -> bool:
+        """Store what one try came to; False, and nothing stored, when the lease has run out and somebody else took over."""
+        ...
+
+    def outbox(self, *, states: Sequence[str], limit: int) -> Sequence[OutboxRow]:
+        """Return messages in these states, newest first."""
+        ...
+
+    def retry(self, ids: Sequence[MessageId] | None, now: dt.datetime) -> int:
+        """Make dead messages due again, all or those named, with a fresh schedule; return how many."""
+        ...
+
+    def audit(self) -> Audit:
+        """Count everything and check that it adds up."""
+        ...
+
+
+class Sender(Protocol):
+    """The network. A bad endpoint never raises: trouble is an `Outcome`."""
+
+    def send(self, message: Message, attempt: int) -> Outcome:
+        """Post *message* once."""
+        ...

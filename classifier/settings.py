@@ -1,0 +1,339 @@
+"""
+The settings file: TOML in, checked values out, every fault at once.
+
+Hides: pydantic and TOML. Unknown keys are faults, so a misspelt one is never silently ignored.
+Addresses and secrets can stand in the file, in the environment (``url_env``) or in files of their own (``url_file``); no message repeats them.
+"""
+
+import difflib
+import ipaddress
+import os
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import httpx
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+
+from classifier.article import MAX_BYTES
+from classifier.delivery import SCHEDULE, parse_secret
+from classifier.errors import ConfigError, Problem, RuleError
+from classifier.rules import RuleSet, parse_rules
+from classifier.taxonomy import Taxonomy
+
+_ALLOW = re.compile(r"(.+):(\d{1,5})")
+_MAX_PORT = 65_535
+
+Seconds = Annotated[float, Field(ge=0, le=86_400)]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class FolderSettings(_Table):
+    """The watched folder."""
+
+    path: Path = Path("inbox")
+    """Folder whose files are scored; relative to the settings file."""
+    pattern: str = Field(default="*.txt", min_length=1)
+    """Shell pattern of file names."""
+    ignore: tuple[str, ...] = ()
+    """More shell patterns of names to pass over; dotfiles and temporary names always are."""
+    settle_s: Seconds = 5.0
+    """Seconds a file must stay unchanged before it is read."""
+    scan_every_s: float = Field(default=5.0, ge=0.1, le=86_400)
+    """Seconds between two looks at the folder."""
+    max_bytes: int = Field(default=MAX_BYTES, ge=1, le=MAX_BYTES)
+    """Larger files are rejected."""
+
+
+class ModelSettings(_Table):
+    """The model that scores."""
+
+    path: Path | None = None
+    """Model folder, relative to the settings file; without it the bundled model."""
+
+
+class LedgerSettings(_Table):
+    """Where everything that must survive is kept."""
+
+    url: str = "sqlite:///classifier.db"
+    """SQLAlchemy URL; a relative SQLite path is relative to the settings file. The file must be on a local disk."""
+
+
+class DeliverySettings(_Table):
+    """How messages are posted."""
+
+    total_timeout_s: float = Field(default=15.0, gt=0, le=600)
+    """Wall-clock seconds for one try."""
+    connect_timeout_s: float = Field(default=5.0, gt=0, le=600)
+    """Seconds for the connection and for TLS, each."""
+    lease_s: float = Field(default=60.0, gt=0, le=3_600)
+    """Seconds after which a try that never ended is made again; more than two total timeouts."""
+    check_every_s: float = Field(default=1.0, ge=0.05, le=3_600)
+    """Seconds between two looks for due messages."""
+    retry_s: tuple[Annotated[float, Field(gt=0, le=2_592_000)], ...] = tuple(wait.total_seconds() for wait in SCHEDULE)
+    """Seconds to wait after each failed try; after the last the message is dead."""
+    jitter: float = Field(default=0.2, ge=0, le=0.5)
+    """Each wait is changed by up to this share."""
+
+    @model_validator(mode="after")
+    def _lease_outlasts_a_try(self) -> "DeliverySettings":
+        if self.lease_s <= 2 * self.total_timeout_s:
+            message = f"lease_s must be more than twice total_timeout_s, got {self.lease_s:g} and {self.total_timeout_s:g}"
+            raise ValueError(message)
+        return self
+
+
+class EndpointSettings(_Table):
+    """A receiver of alerts."""
+
+    id: str = Field(min_length=1, max_length=64)
+    """Name, used in rules."""
+    url: SecretStr | None = None
+    """The address itself: https, or http for an allowed range."""
+    url_env: str | None = None
+    """Environment variable that holds the address."""
+    url_file: Path | None = None
+    """File that holds the address."""
+    secret: SecretStr | None = None
+    """The signing secret itself, whsec_...; several, separated by blanks, all sign (for rotation)."""
+    secret_env: str | None = None
+    """Environment variable that holds it."""
+    secret_file: Path | None = None
+    """File that holds it."""
+    allow: tuple[str, ...] = ()
+    """Non-public address ranges with a port it may be posted to, e.g. "127.0.0.1/32:8080"."""
+
+    given_by: ClassVar = ("", "_env", "_file")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _exactly_one_source(cls, table: object) -> object:
+        if isinstance(table, Mapping):
+            for name in ("url", "secret"):
+                given = [name + way for way in cls.given_by if name + way in table]
+                if len(given) != 1:
+                    got = " and ".join(given) or "none"
+                    message = f"exactly one of {name}, {name}_env, {name}_file needed, got {got}"
+                    raise ValueError(message)
+        return table
+
+    @field_validator("allow")
+    @classmethod
+    def _ranges(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for item in value:
+            parse_allowed(item)
+        return value
+
+
+class Settings(_Table):
+    """Everything a settings file can say."""
+
+    folder: FolderSettings = FolderSettings()
+    model: ModelSettings = ModelSettings()
+    ledger: LedgerSettings = LedgerSettings()
+    delivery: DeliverySettings = DeliverySettings()
+    rule: tuple[dict[str, Any], ...] = ()
+    """Rules: id, to, bands, and a list of labels per facet of the model."""
+    endpoint: tuple[EndpointSettings, ...] = Field(default=(), max_length=200)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receiver:
+    """
+    An endpoint with its address and secret looked up and checked.
+
+    Attributes:
+        keys: signing keys.
+        allow: (network, port) pairs.
+    """
+
+    id: str
+    url: str
+    keys: tuple[bytes, ...]
+    allow: tuple[tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, int], ...]
+
+    def __repr__(self) -> str:
+        return f"Receiver(id={self.id!r}, url=<secret>, keys=<secret>)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckedSettings:
+    """A settings file that holds together: paths absolute, rules checked against the model, receivers ready."""
+
+    path: Path
+    settings: Settings
+    folder: Path
+    ledger_url: str
+    rules: RuleSet
+    receivers: tuple[Receiver, ...]
+
+
+def load_settings(
+    path: Path | str, taxonomy_of: Callable[[Path | None], Taxonomy], environment: Mapping[str, str] = os.environ
+) -> CheckedSettings:
+    """
+    Read and check a settings file.
+
+    Args:
+        path: a TOML file.
+        taxonomy_of: model folder (None for the bundled one) to its taxonomy, to check rules against.
+        environment: for ``url_env`` and ``secret_env``.
+
+    Raises:
+        ConfigError: with every problem found.
+        ModelError: from *taxonomy_of*.
+    """
+    path = Path(path).absolute()
+    table = _read_toml(path)
+    problems: list[Problem] = []
+    try:
+        settings = Settings.model_validate(table)
+    except ValidationError as error:
+        problems += [_problem(item) for item in error.errors(include_input=False, include_url=False)]
+        settings = None
+    endpoints = table.get("endpoint")
+    raw_endpoints = [item for item in endpoints if isinstance(item, dict)] if isinstance(endpoints, list) else []
+    endpoint_ids = [str(item.get("id")) for item in raw_endpoints]
+    problems += [
+        Problem(f"endpoint[{i}].id", f"{name!r} stands twice; every endpoint needs its own")
+        for i, name in enumerate(endpoint_ids)
+        if name in endpoint_ids[:i]
+    ]
+    raw_model = table.get("model")
+    model_path = raw_model.get("path") if isinstance(raw_model, dict) else None
+    taxonomy = taxonomy_of(path.parent / model_path if isinstance(model_path, str) else None)
+    rules = RuleSet(())
+    raw_rules = table.get("rule", [])
+    try:
+        rules = parse_rules(raw_rules if isinstance(raw_rules, list) else [], taxonomy, endpoint_ids)
+    except RuleError as error:
+        problems += error.problems
+    receivers = []
+    for i, endpoint in enumerate(settings.endpoint if settings else ()):
+        receivers.append(_receiver(endpoint, f"endpoint[{i}]", path.parent, environment, problems))
+    if problems or settings is None:
+        raise ConfigError(str(path), tuple(problems))
+    return CheckedSettings(
+        path=path,
+        settings=settings,
+        folder=path.parent / settings.folder.path,
+        ledger_url=_absolute_sqlite(settings.ledger.url, path.parent),
+        rules=rules,
+        receivers=tuple(receivers),
+    )
+
+
+def settings_schema() -> dict[str, Any]:
+    """Return the JSON Schema of the settings file, for editors."""
+    return Settings.model_json_schema()
+
+
+def parse_allowed(text: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, int]:
+    """
+    Read ``network:port``, e.g. ``10.1.0.0/16:8443`` or ``[fd00::/8]:443``.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    match = _ALLOW.fullmatch(text)
+    try:
+        if match and 0 < int(match[2]) <= _MAX_PORT:
+            return ipaddress.ip_network(match[1].strip("[]")), int(match[2])
+    except ValueError:
+        pass
+    message = f"an address range and a port such as '127.0.0.1/32:8080' needed, got {text!r}"
+    raise ValueError(message)
+
+
+def url_fault(url: str, *, allows_private: bool) -> str | None:
+    """Return what is wrong with a webhook address, without repeating it; None when nothing is."""
+    if not url.isprintable() or any(char in url for char in "\\ \t"):
+        return "the address holds a blank, a backslash or a control character"
+    try:
+        parsed = httpx.URL(url)
+    except (httpx.InvalidURL, ValueError):
+        return "this is no URL"
+    faults = (
+        (parsed.scheme not in {"http", "https"}, "the address must start with https://"),
+        (
+            parsed.scheme == "http" and not allows_private,
+            "http sends alerts in the clear; use https, or name the range it is meant for in `allow`",
+        ),
+        (bool(parsed.userinfo), "user name and password do not belong into the address"),
+        (not parsed.host, "the address names no host"),
+        (parsed.port is not None and not 0 < parsed.port <= _MAX_PORT, f"the port must be 1 to {_MAX_PORT}"),
+    )
+    return next((text for is_fault, text in faults if is_fault), None)
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(str(path), (Problem("", "no such file; `classifier config init` writes one"),)) from error
+    except OSError as error:
+        raise ConfigError(str(path), (Problem("", f"cannot be read: {error.strerror}"),)) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(str(path), (Problem("", f"this is no TOML: {error}"),)) from error
+
+
+def _problem(item: Mapping[str, Any]) -> Problem:
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in item["loc"]).lstrip(".")
+    if item["type"] == "extra_forbidden":
+        known = _known_keys(item["loc"])
+        close = difflib.get_close_matches(str(item["loc"][-1]), known, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
+        return Problem(path, f"no such key; {hint}")
+    return Problem(path, str(item["msg"]).removeprefix("Value error, "))
+
+
+def _known_keys(location: tuple[str | int, ...]) -> list[str]:
+    tables: dict[str, type[_Table]] = {
+        "folder": FolderSettings,
+        "model": ModelSettings,
+        "ledger": LedgerSettings,
+        "delivery": DeliverySettings,
+        "endpoint": EndpointSettings,
+    }
+    table = tables.get(str(location[0]), Settings) if len(location) > 1 else Settings
+    return list(table.model_fields)
+
+
+def _receiver(endpoint: EndpointSettings, path: str, base: Path, environment: Mapping[str, str], problems: list[Problem]) -> Receiver:
+    def look_up(name: str, given: SecretStr | None, variable: str | None, file: Path | None) -> str:
+        if given is not None:
+            return given.get_secret_value()
+        if variable is not None:
+            value = environment.get(variable, "")
+            if not value:
+                problems.append(Problem(f"{path}.{name}_env", f"the environment variable {variable} is not set"))
+            return value.strip()
+        try:
+            return (base / (file or "")).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            problems.append(Problem(f"{path}.{name}_file", f"cannot be read: {getattr(error, 'strerror', None) or 'it is no text'}"))
+            return ""
+
+    url = look_up("url", endpoint.url, endpoint.url_env, endpoint.url_file)
+    if url and (fault := url_fault(url, allows_private=bool(endpoint.allow))):
+        problems.append(Problem(f"{path}.url", fault))
+    keys = []
+    for secret in look_up("secret", endpoint.secret, endpoint.secret_env, endpoint.secret_file).split():
+        try:
+            keys.append(parse_secret(secret))
+        except ValueError as error:
+            problems.append(Problem(f"{path}.secret", str(error)))
+    return Receiver(id=endpoint.id, url=url, keys=tuple(keys), allow=tuple(parse_allowed(item) for item in endpoint.allow))
+
+
+def _absolute_sqlite(url: str, base: Path) -> str:
+    prefix = "sqlite:///"
+    if not url.startswith(prefix) or url.startswith(prefix + "/"):
+        return url
+    return f"{prefix}{base / url.removeprefix(prefix)}"

@@ -1,0 +1,151 @@
+"""
+From scores to tags: which labels an article carries, and how sure that is.
+
+A label's score falls into one of three bands: ``alert`` (right often enough to wake somebody), ``review`` (worth a look) or silent (no tag).
+The limits are per label and belong to the model, because they are fitted with it.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from classifier.taxonomy import Taxonomy
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class Band(StrEnum):
+    """How sure a tag is. A label below `REVIEW` is silent: it is no tag at all."""
+
+    ALERT = "alert"
+    REVIEW = "review"
+
+
+class Abstention(StrEnum):
+    """Why an article was given no tags at all."""
+
+    TOO_SHORT = "too_short"
+    NO_KNOWN_WORDS = "no_known_words"
+
+
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """
+    One label of one article.
+
+    Attributes:
+        label: the label's id.
+        score: calibrated probability, 0 to 1.
+        band: `Band.ALERT` or `Band.REVIEW`.
+    """
+
+    label: str
+    score: float
+    band: Band
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scores:
+    """
+    The scores of a batch of articles.
+
+    Attributes:
+        values: float32 of shape (n_articles, n_labels), each in [0, 1].
+        labels: the columns.
+    """
+
+    values: "NDArray[np.float32]"
+    labels: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def row(self, position: int) -> dict[str, float]:
+        """Return label to score for one article."""
+        return dict(zip(self.labels, map(float, self.values[position]), strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Bands:
+    """
+    The lowest scores of one label's bands.
+
+    Attributes:
+        alert: None when the label has too little data to promise its alerts; it then never reaches that band.
+        review: at most *alert*.
+    """
+
+    alert: float | None
+    review: float
+
+    def band_of(self, score: float) -> Band | None:
+        """Return the band *score* falls into, None when it is silent."""
+        if self.alert is not None and score >= self.alert:
+            return Band.ALERT
+        return Band.REVIEW if score >= self.review else None
+
+
+@dataclass(frozen=True, slots=True)
+class Tags:
+    """
+    What one article is about.
+
+    Every facet is an attribute by its plural name (``tags.sectors``, ``tags.policy_types``): a tuple of `Tag`, highest score first.
+
+    Attributes:
+        by_facet: the same as a mapping; every facet of the model is a key.
+        abstained: None, or why the model said nothing.
+    """
+
+    by_facet: Mapping[str, tuple[Tag, ...]]
+    abstained: Abstention | None = None
+
+    def __iter__(self) -> Iterator[Tag]:
+        """Iterate over the tags of all facets, in the order of the taxonomy."""
+        for tags in self.by_facet.values():
+            yield from tags
+
+    def __getattr__(self, name: str) -> tuple[Tag, ...]:
+        if name.startswith("__") or name == "by_facet":  # asked for while unpickling, before the fields are there
+            raise AttributeError(name)
+        try:
+            return self.by_facet[name]
+        except KeyError:
+            message = f"no facet {name!r}; this model has {', '.join(self.by_facet)}"
+            raise AttributeError(message) from None
+
+    def __bool__(self) -> bool:
+        return any(self.by_facet.values())
+
+
+def decide_tags(
+    scores: Scores, bands: Mapping[str, Bands], taxonomy: Taxonomy, abstentions: Sequence[Abstention | None]
+) -> tuple[Tags, ...]:
+    """
+    Keep, for each article, the labels whose score reaches their review or alert limit.
+
+    Args:
+        scores: the columns are the labels of *taxonomy*.
+        bands: one per label.
+        taxonomy: says which facet a label belongs to.
+        abstentions: one per article; where there is a reason the article gets no tags.
+
+    Returns:
+        One `Tags` per article, highest score first; ties keep the order of the taxonomy.
+    """
+    return tuple(
+        _decide(scores.row(position), bands, taxonomy) if reason is None else Tags({facet.plural: () for facet in taxonomy}, reason)
+        for position, reason in enumerate(abstentions)
+    )
+
+
+def _decide(row: Mapping[str, float], bands: Mapping[str, Bands], taxonomy: Taxonomy) -> Tags:
+    by_facet = {}
+    for facet in taxonomy:
+        tags = [Tag(label, row[label], band) for label in facet.label_ids if (band := bands[label].band_of(row[label]))]
+        by_facet[facet.plural] = tuple(sorted(tags, key=lambda tag: -tag.score))
+    return Tags(by_facet)

@@ -1,0 +1,146 @@
+"""
+The labels a model can give, grouped in facets.
+
+A facet is data: its labels, its definitions and the word used for it in JSON, TOML and Python (`Facet.plural`) all come from the taxonomy,
+so a third facet needs a new table in the file and no code.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from classifier.errors import CorpusError
+
+_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
+# Words that already mean something else in a tag record, a corpus row or a rule, so no facet can be called that.
+_RESERVED = frozenset(
+    {"id", "title", "text", "date", "source", "article_id", "abstained", "model", "bands", "to", "facets", "labels", "form", "quality"}
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Label:
+    """
+    One label of a facet.
+
+    Attributes:
+        id: lower-case name, unique in its facet, e.g. ``power_batteries``.
+        definition: what a text must report to carry the label.
+        cues: phrases that typically name it; for readers and later for features, never a rule.
+    """
+
+    id: str
+    definition: str
+    cues: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facet:
+    """
+    One question asked of every article; any number of its labels may apply.
+
+    Attributes:
+        id: singular name, e.g. ``sector``.
+        plural: the key in corpus rows, rules and tag records, e.g. ``sectors``.
+        labels: at least one, in the order the model scores them.
+    """
+
+    id: str
+    plural: str
+    labels: tuple[Label, ...]
+
+    @property
+    def label_ids(self) -> tuple[str, ...]:
+        """The ids of the labels, in order."""
+        return tuple(label.id for label in self.labels)
+
+
+@dataclass(frozen=True, slots=True)
+class Taxonomy:
+    """All facets, in order. Label ids are unique over all facets, so a label names its facet."""
+
+    facets: tuple[Facet, ...]
+    _facet_of: dict[str, Facet] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_facet_of", {label: facet for facet in self.facets for label in facet.label_ids})
+
+    def __iter__(self) -> Iterator[Facet]:
+        return iter(self.facets)
+
+    @property
+    def label_ids(self) -> tuple[str, ...]:
+        """Every label of every facet: the order of the columns of all score tables."""
+        return tuple(self._facet_of)
+
+    def facet_of(self, label: str) -> Facet:
+        """Return the facet that *label* belongs to; KeyError when it is none of ours."""
+        return self._facet_of[label]
+
+
+def parse_taxonomy(table: Mapping[str, object], *, source: str = "taxonomy") -> Taxonomy:
+    """
+    Build a taxonomy from the parsed content of a ``taxonomy.toml``.
+
+    Args:
+        table: ``{"facet": [{"id", "plural", "label": [{"id", "definition", "cues"}]}]}``.
+        source: what error messages call the input.
+
+    Raises:
+        CorpusError: the first entry at fault, by its path.
+    """
+    if unknown := set(table) - {"facet"}:
+        raise CorpusError(source, f"unknown key {sorted(unknown)[0]!r}; a taxonomy holds [[facet]] tables only")
+    facets = tuple(_parse_facet(raw, f"facet[{i}]", source) for i, raw in enumerate(_tables(table, "facet", "", source)))
+    _refuse_repeats([name for facet in facets for name in {facet.id, facet.plural}], "facet name", source)
+    _refuse_repeats([label for facet in facets for label in facet.label_ids], "label id", source)
+    return Taxonomy(facets)
+
+
+def _parse_facet(raw: Mapping[str, object], path: str, source: str) -> Facet:
+    _refuse_unknown(raw, {"id", "plural", "label"}, path, source)
+    facet_id = _name(raw, "id", path, source)
+    plural = _name(raw, "plural", path, source) if "plural" in raw else facet_id + "s"
+    labels = tuple(
+        _parse_label(item, f"{path}.label[{i}]", source) for i, item in enumerate(_tables(raw, "label", path + ".", source))
+    )
+    return Facet(id=facet_id, plural=plural, labels=labels)
+
+
+def _parse_label(raw: Mapping[str, object], path: str, source: str) -> Label:
+    _refuse_unknown(raw, {"id", "definition", "cues"}, path, source)
+    definition, cues = raw.get("definition", ""), raw.get("cues", [])
+    if not isinstance(definition, str):
+        raise CorpusError(source, f"{path}.definition: a text needed, got {definition!r}")
+    if not isinstance(cues, list) or not all(isinstance(cue, str) and cue for cue in cues):
+        raise CorpusError(source, f"{path}.cues: a list of phrases needed, got {cues!r}")
+    return Label(id=_name(raw, "id", path, source), definition=definition, cues=tuple(cues))
+
+
+def _tables(raw: Mapping[str, object], key: str, prefix: str, source: str) -> list[Mapping[str, object]]:
+    value = raw.get(key)
+    if not isinstance(value, list) or not value or not all(isinstance(item, Mapping) for item in value):
+        raise CorpusError(source, f"{prefix}{key}: at least one [[{prefix and 'facet.'}{key}]] table needed")
+    return value
+
+
+def _name(raw: Mapping[str, object], key: str, path: str, source: str) -> str:
+    value = raw.get(key)
+    if not isinstance(value, str) or not _NAME.fullmatch(value):
+        raise CorpusError(source, f"{path}.{key}: a lower-case name such as 'power_batteries' needed, got {value!r}")
+    if value in _RESERVED:
+        raise CorpusError(source, f"{path}.{key}: {value!r} already means something else in our records; choose another name")
+    return value
+
+
+def _refuse_unknown(raw: Mapping[str, object], known: set[str], path: str, source: str) -> None:
+    if unknown := sorted(set(raw) - known):
+        raise CorpusError(source, f"{path}: unknown key {unknown[0]!r}; known are {', '.join(sorted(known))}")
+
+
+def _refuse_repeats(names: list[str], what: str, source: str) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise CorpusError(source, f"{what} {name!r} stands twice; every one must be its own")
+        seen.add(name)

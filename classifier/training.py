@@ -1,0 +1,356 @@
+"""
+Labelled examples in, a calibrated linear classifier out.
+
+    examples --folds--> out-of-fold scores --> calibration and bands
+             --fit----> weights, with the calibration folded in --> Model (pure data) and a scikit-learn pipeline that computes the same
+
+One binary logistic regression per label on shared tf-idf features. Examples whose label is unknown do not take part in that label's fit.
+Everything that turns scores into decisions (Platt's sigmoid, the bands) is fitted on out-of-fold scores of the examples themselves;
+*background* examples, of another genre, only help to learn words: they carry less weight and have no say in the decisions.
+
+Platt: "Probabilistic Outputs for Support Vector Machines" (1999), with his smoothed targets. The sigmoid of a linear score is again a
+linear score, so it disappears into weights and intercepts.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from joblib import Parallel, delayed
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import KFold
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import LabelBinarizer
+
+from classifier.article import normalise
+from classifier.errors import CorpusError
+from classifier.examples import Example, truth_table
+from classifier.features import VECTORIZER_SETTINGS, TermVectorizer
+from classifier.model import Model
+from classifier.tags import Bands
+from classifier.taxonomy import Taxonomy
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingSpec:
+    """
+    How to train.
+
+    Attributes:
+        min_df: a term must stand in so many examples.
+        max_terms: the terms with the largest weights are kept, so many at most.
+        inverse_regularisation: C of the logistic regression.
+        background_weight: weight of a background example; an example has 1.
+        folds: for out-of-fold scores.
+        alert_precision: out-of-fold precision that an alert band has to promise.
+        alert_min_positives: labels with fewer positive examples get no alert band.
+        n_jobs: processes, as in joblib; -1 for all cores. Has no influence on the result.
+    """
+
+    min_df: int = 2
+    max_terms: int = 40_000
+    inverse_regularisation: float = 8.0
+    background_weight: float = 0.3
+    folds: int = 5
+    alert_precision: float = 0.9
+    alert_min_positives: int = 10
+    n_jobs: int = -1
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Training:
+    """
+    What training gives.
+
+    Attributes:
+        model: ready to use.
+        pipeline: the same as fitted scikit-learn objects of standard classes.
+        out_of_fold: float64 of shape (n_examples, n_labels): calibrated scores of each example from a fit that had not seen it.
+        support: positive examples per label, background included.
+    """
+
+    model: Model
+    pipeline: Pipeline
+    out_of_fold: NDArray[np.float64]
+    support: dict[str, int]
+
+
+def train(
+    examples: Sequence[Example],
+    taxonomy: Taxonomy,
+    *,
+    background: Sequence[Example] = (),
+    spec: TrainingSpec | None = None,
+    seed: int = 0,
+    name: str = "model",
+    on_progress: Progress | None = None,
+) -> Training:
+    """
+    Train a model.
+
+    Args:
+        examples: labelled texts of the genre the model is for; every label needs at least two positive ones here or in *background*.
+        taxonomy: facets and labels.
+        background: labelled texts of another genre.
+        spec: how to train; the defaults suit some thousand articles.
+        seed: decides the folds. The same data, spec and seed give the same model id.
+        name: the model's name.
+        on_progress: called with a step's name, how much of it is done, and its size.
+
+    Raises:
+        CorpusError: too few examples, or a label without positive or without negative ones.
+    """
+    spec = spec or TrainingSpec()
+    labels = taxonomy.label_ids
+    data = _Data.gather(examples, background, labels, spec)
+    _check(data, labels, spec)
+    run = Parallel(n_jobs=spec.n_jobs, return_as="generator")
+    raw = _out_of_fold(data, spec, seed, run, on_progress)
+    sigmoids = _fit_sigmoids(raw, data)
+    calibrated = _logistic(raw * sigmoids[:, 0] + sigmoids[:, 1])
+    vectorizer, matrix = _vectorize(data, np.arange(len(data.texts)), spec)
+    coefficients, intercepts = _fit_labels(matrix, data, np.arange(len(data.texts)), spec, run, _step(on_progress, "fit", len(labels)))
+    keep = _strongest(coefficients, spec.max_terms)
+    # The sigmoid of label k is folded into column k. Scores of the final fit are a little more extreme than those of the folds; that is left.
+    weights = (coefficients[keep] * sigmoids[:, 0]).astype(np.float32)
+    offsets = (intercepts * sigmoids[:, 0] + sigmoids[:, 1]).astype(np.float32)
+    terms, idf = vectorizer.get_feature_names_out()[keep], vectorizer.idf_[keep].astype(np.float32)
+    bands = decide_bands(calibrated, data.positive[: data.n_own], data.known[: data.n_own], labels, spec)
+    model = Model(
+        name=name,
+        id=_model_id(terms, idf, weights, offsets, bands, taxonomy),
+        taxonomy=taxonomy,
+        bands=bands,
+        vectorizer=TermVectorizer([str(term) for term in terms], idf),
+        weights=weights,
+        intercepts=offsets,
+    )
+    support = dict(zip(labels, (data.positive & data.known).sum(axis=0).tolist(), strict=True))
+    return Training(model=model, pipeline=build_pipeline(model), out_of_fold=calibrated, support=support)
+
+
+def build_pipeline(model: Model) -> Pipeline:
+    """
+    Return scikit-learn objects that compute what *model* computes.
+
+    ``pipeline.predict_proba([model.prepare(text), ...])`` has shape (n_articles, n_labels) and equals ``model.score([text, ...]).values``
+    to 1e-4. Only standard classes are inside, so the pickle needs nothing of ours.
+    """
+    vectorizer = TfidfVectorizer(**VECTORIZER_SETTINGS, vocabulary={term: i for i, term in enumerate(model.vectorizer.terms)})
+    vectorizer.idf_ = model.vectorizer.idf.astype(np.float64)
+    n_terms, n_labels = model.weights.shape
+    classifier = OneVsRestClassifier(LogisticRegression())
+    classifier.n_features_in_ = n_terms
+    # As after a fit on an indicator matrix: several labels at once, each with its own column.
+    classifier.label_binarizer_ = LabelBinarizer(sparse_output=True).fit(np.eye(max(2, n_labels), dtype=int)[:, :n_labels])
+    classifier.estimators_ = [_fitted_regression(model.weights[:, k], model.intercepts[k]) for k in range(n_labels)]
+    return make_pipeline(vectorizer, classifier)
+
+
+def _fitted_regression(coefficients: NDArray[np.float32], intercept: np.float32) -> LogisticRegression:
+    regression = LogisticRegression()
+    regression.classes_ = np.array([0, 1])
+    regression.coef_ = coefficients[np.newaxis, :]
+    regression.intercept_ = np.array([intercept])
+    regression.n_features_in_ = len(coefficients)
+    return regression
+
+
+def decide_bands(
+    scores: NDArray[np.float64],
+    positive: NDArray[np.bool_],
+    known: NDArray[np.bool_],
+    labels: Sequence[str],
+    spec: TrainingSpec,
+) -> dict[str, Bands]:
+    """
+    Choose each label's limits on out-of-fold scores.
+
+    The review limit is where F1 is best, drawn towards the limit that is best for all labels together the fewer positives a label has.
+    The alert limit is the lowest score above which precision stays at *spec.alert_precision*, after one wrong alert has been added to
+    what was seen; a label with too few positives, or one that never gets there, has none.
+    """
+    everything = known.ravel()
+    overall = _best_f1_limit(scores.ravel()[everything], positive.ravel()[everything])
+    bands = {}
+    for column, label in enumerate(labels):
+        mask = known[:, column]
+        values, truth = scores[mask, column], positive[mask, column]
+        n_positive = int(truth.sum())
+        trust = n_positive / (n_positive + 20)  # twenty positives: half the label's own limit, half the common one
+        review = trust * _best_f1_limit(values, truth) + (1 - trust) * overall if n_positive else overall
+        alert = _precise_limit(values, truth, spec.alert_precision) if n_positive >= spec.alert_min_positives else None
+        bands[label] = Bands(None if alert is None else round(max(alert, review), 4), round(review, 4))
+    return bands
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Data:
+    """Texts and truth of examples (first) and background; `weights` are per text."""
+
+    texts: list[str]
+    positive: NDArray[np.bool_]
+    known: NDArray[np.bool_]
+    weights: NDArray[np.float64]
+    n_own: int
+
+    @classmethod
+    def gather(cls, examples: Sequence[Example], background: Sequence[Example], labels: Sequence[str], spec: TrainingSpec) -> "_Data":
+        rows = [*examples, *background]
+        positive, known = truth_table(rows, labels)
+        weights = np.array([1.0] * len(examples) + [spec.background_weight] * len(background))
+        return cls([normalise(row.text) for row in rows], positive, known, weights, len(examples))
+
+
+def _check(data: _Data, labels: Sequence[str], spec: TrainingSpec) -> None:
+    if data.n_own < 2 * spec.folds:
+        raise CorpusError("corpus", f"at least {2 * spec.folds} examples needed, got {data.n_own}")
+    for column, label in enumerate(labels):
+        for wanted, count in (
+            ("positive", (data.positive & data.known)[:, column].sum()),
+            ("negative", (~data.positive & data.known)[:, column].sum()),
+        ):
+            if count < 2:  # noqa: PLR2004 - one example cannot be both learnt from and tried
+                raise CorpusError("corpus", f"label {label!r} has {count} {wanted} examples; at least 2 needed, or take it out of the taxonomy")
+
+
+def _step(on_progress: Progress | None, name: str, size: int) -> Callable[[int], None]:
+    return (lambda done: on_progress(name, done, size)) if on_progress else (lambda _done: None)
+
+
+def _out_of_fold(
+    data: _Data, spec: TrainingSpec, seed: int, run: Any, on_progress: Progress | None
+) -> NDArray[np.float64]:
+    raw = np.zeros((data.n_own, data.positive.shape[1]))
+    splits = list(KFold(spec.folds, shuffle=True, random_state=seed).split(np.arange(data.n_own)))
+    background = np.arange(data.n_own, len(data.texts))
+    total = spec.folds * data.positive.shape[1]
+    for number, (kept, held) in enumerate(splits):
+        rows = np.concatenate([kept, background])
+        vectorizer, matrix = _vectorize(data, rows, spec)
+        report = _step(on_progress, "cross-validation", total)
+        done = number * data.positive.shape[1]
+        coefficients, intercepts = _fit_labels(matrix, data, rows, spec, run, lambda n, done=done: report(done + n))
+        raw[held] = vectorizer.transform([data.texts[i] for i in held]) @ coefficients + intercepts
+    return raw
+
+
+def _vectorize(data: _Data, rows: NDArray[np.int64], spec: TrainingSpec) -> tuple[TfidfVectorizer, csr_matrix]:
+    vectorizer = TfidfVectorizer(**VECTORIZER_SETTINGS, min_df=spec.min_df)
+    return vectorizer, vectorizer.fit_transform([data.texts[i] for i in rows])
+
+
+def _fit_labels(
+    matrix: csr_matrix, data: _Data, rows: NDArray[np.int64], spec: TrainingSpec, run: Any, report: Callable[[int], None]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Fit one regression per label; return coefficients of shape (n_terms, n_labels) and intercepts of shape (n_labels,)."""
+    columns = []
+    jobs = (
+        delayed(_fit_label)(matrix, data.positive[rows, k], data.known[rows, k], data.weights[rows], spec.inverse_regularisation)
+        for k in range(data.positive.shape[1])
+    )
+    for done, column in enumerate(run(jobs), start=1):
+        columns.append(column)
+        report(done)
+    return np.stack([coefficients for coefficients, _ in columns], axis=1), np.array([intercept for _, intercept in columns])
+
+
+def _fit_label(
+    matrix: csr_matrix, positive: NDArray[np.bool_], known: NDArray[np.bool_], weights: NDArray[np.float64], c: float
+) -> tuple[NDArray[np.float64], float]:
+    rows = np.flatnonzero(known)
+    target = positive[rows]
+    if target.all() or not target.any():  # a fold can lose all positives of a rare label: no evidence either way
+        return np.zeros(matrix.shape[1]), -4.0
+    regression = LogisticRegression(C=c, class_weight="balanced", solver="liblinear", random_state=0, max_iter=200)
+    regression.fit(matrix[rows], target, sample_weight=weights[rows])
+    return regression.coef_[0], float(regression.intercept_[0])
+
+
+def _fit_sigmoids(raw: NDArray[np.float64], data: _Data) -> NDArray[np.float64]:
+    """Return slope and offset of Platt's sigmoid per label, shape (n_labels, 2); few positives lean on the common slope and offset."""
+    positive, known = data.positive[: data.n_own], data.known[: data.n_own]
+    everything = known.ravel()
+    common = _fit_sigmoid(raw.ravel()[everything], positive.ravel()[everything])
+    sigmoids = np.tile(common, (raw.shape[1], 1))
+    for column in range(raw.shape[1]):
+        mask = known[:, column]
+        truth = positive[mask, column]
+        if truth.any() and not truth.all():
+            trust = truth.sum() / (truth.sum() + 10)
+            sigmoids[column] = trust * _fit_sigmoid(raw[mask, column], truth) + (1 - trust) * common
+    return sigmoids
+
+
+def _fit_sigmoid(scores: NDArray[np.float64], positive: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Fit slope and offset by Newton's method on Platt's smoothed targets; the slope is kept positive, so the order of scores stays."""
+    n_positive, n_negative = int(positive.sum()), int((~positive).sum())
+    target = np.where(positive, (n_positive + 1) / (n_positive + 2), 1 / (n_negative + 2))
+    design = np.stack([scores, np.ones_like(scores)], axis=1)
+    theta = np.array([1.0, 0.0])
+    for _ in range(100):
+        probability = _logistic(design @ theta)
+        gradient = design.T @ (probability - target) + 1e-3 * (theta - [1.0, 0.0])
+        hessian = (design * (probability * (1 - probability))[:, np.newaxis]).T @ design + 1e-3 * np.eye(2)
+        step = np.linalg.solve(hessian, gradient)
+        theta = theta - step * min(1.0, 2.0 / float(np.abs(step).max()))
+        if np.abs(step).max() < 1e-8:  # noqa: PLR2004
+            break
+    return np.array([max(theta[0], 0.05), theta[1]])
+
+
+def _logistic(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    return 0.5 * (1 + np.tanh(0.5 * logits))
+
+
+def _strongest(coefficients: NDArray[np.float64], size: int) -> NDArray[np.int64]:
+    """Return the positions of the terms with the largest weight for any label, in their old order."""
+    if len(coefficients) <= size:
+        return np.arange(len(coefficients))
+    strength = np.abs(coefficients).max(axis=1)
+    return np.sort(np.argsort(-strength, kind="stable")[:size])
+
+
+def _best_f1_limit(scores: NDArray[np.float64], positive: NDArray[np.bool_]) -> float:
+    """Return the limit with the best F1, in the middle of the gap below the last score it keeps."""
+    order = np.argsort(-scores, kind="stable")
+    ordered, hits = scores[order], np.cumsum(positive[order])
+    f1 = 2 * hits / (np.arange(1, len(order) + 1) + positive.sum())
+    return _between(ordered, int(np.argmax(f1)))
+
+
+def _precise_limit(scores: NDArray[np.float64], positive: NDArray[np.bool_], precision: float) -> float | None:
+    order = np.argsort(-scores, kind="stable")
+    hits = np.cumsum(positive[order])
+    good = np.flatnonzero(hits / (np.arange(len(order)) + 2) >= precision)
+    return _between(scores[order], int(good[-1])) if len(good) else None
+
+
+def _between(ordered: NDArray[np.float64], last: int) -> float:
+    following = ordered[last + 1] if last + 1 < len(ordered) else 0.0
+    return float((ordered[last] + following) / 2)
+
+
+def _model_id(
+    terms: NDArray[Any],
+    idf: NDArray[np.float32],
+    weights: NDArray[np.float32],
+    intercepts: NDArray[np.float32],
+    bands: dict[str, Bands],
+    taxonomy: Taxonomy,
+) -> str:
+    """Digest everything that decides a tag: 12 hex digits."""
+    digest = hashlib.sha256()
+    for part in ("\n".join(terms).encode(), idf.tobytes(), weights.tobytes(), intercepts.tobytes()):
+        digest.update(part)
+    digest.update(repr([(facet.id, facet.plural, facet.label_ids) for facet in taxonomy]).encode())
+    digest.update(repr(sorted((label, asdict(item)) for label, item in bands.items())).encode())
+    return digest.hexdigest()[:12]
