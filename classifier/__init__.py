@@ -6,8 +6,8 @@ Tags policy news by sector and policy type, shows its evidence, and posts what m
     >>> model.labels[:2]
     ('electric_vehicles', 'commercial_vehicles')
 
-The names in `__all__` are the public interface. Each is imported when it is first used, so `import classifier` costs next to nothing
-and never loads scikit-learn, SQLAlchemy, APScheduler or httpx.
+The names in `__all__` are the public interface. Each is imported when it is first used, so `import classifier` costs
+next to nothing and never loads scikit-learn, SQLAlchemy, APScheduler or httpx.
 """
 
 from importlib import import_module

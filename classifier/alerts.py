@@ -91,14 +91,15 @@ def make_alert(
 
 def message_id(article: Article, rule_id: str, endpoint_id: str) -> MessageId:
     """Return the ``webhook-id`` of an alert: the same for every retry, restart and re-scoring of the same bytes."""
-    digest = hashlib.sha256("\0".join((article.id, rule_id, endpoint_id)).encode("utf-8", "surrogatepass"))
+    digest = hashlib.sha256(f"{article.id}\0{rule_id}\0{endpoint_id}".encode("utf-8", "surrogatepass"))
     return MessageId(f"msg_{digest.hexdigest()[:32]}")
 
 
 def _evidence(explanation: Explanation) -> Evidence:
     return Evidence(
         quotes=tuple(
-            Quote(_shorten(sentence.text), sentence.start, sentence.end) for sentence in explanation.sentences[:MAX_SENTENCES]
+            Quote(_shorten(sentence.text), sentence.start, sentence.end)
+            for sentence in explanation.sentences[:MAX_SENTENCES]
         ),
         terms=tuple((item.term, round(item.weight, 3)) for item in explanation.terms[:MAX_TERMS]),
         against=tuple((item.term, round(item.weight, 3)) for item in explanation.against[:MAX_TERMS]),

@@ -1,4 +1,4 @@
-"""The one place that builds adapters from settings and hands them to the jobs; also the only reader of the wall clock and of chance."""
+"""The one place that builds adapters and hands them to the jobs; the only reader of the wall clock and of chance."""
 
 import datetime as dt
 import logging
@@ -50,7 +50,7 @@ class App:
         return tuple(receiver.id for receiver in self.checked.receivers)
 
     def run_once(self) -> tuple[dict[str, int], dict[str, int]]:
-        """Look twice, one settle time apart, record everything that is settled, and make one round of deliveries; return the counts."""
+        """Record what settles within one settle time, make one round of deliveries; return the counts of both."""
         self.inbox.settled()
         self.stop.wait(self.checked.settings.folder.settle_s)
         found = self.ingest.run()
@@ -82,7 +82,10 @@ def open_app(path: Path | str) -> Iterator[App]:
     checked = check_settings(path)
     settings = checked.settings
     if not checked.folder.is_dir():
-        raise ConfigError(str(checked.path), (Problem("folder.path", f"there is no folder {str(checked.folder)!r}; make it or name another"),))
+        raise ConfigError(
+            str(checked.path),
+            (Problem("folder.path", f"there is no folder {str(checked.folder)!r}; make it or name another"),),
+        )
     model_path = settings.model.path
     model = load_model(checked.path.parent / model_path if model_path else None)
     stop = threading.Event()
@@ -97,7 +100,9 @@ def open_app(path: Path | str) -> Iterator[App]:
         )
         sender = HttpSender(
             [
-                Endpoint(id=item.id, url=item.url, keys=item.keys, allow=tuple(AllowedRange(*pair) for pair in item.allow))
+                Endpoint(
+                    id=item.id, url=item.url, keys=item.keys, allow=tuple(AllowedRange(*pair) for pair in item.allow)
+                )
                 for item in checked.receivers
             ],
             clock=utc_now,
@@ -124,7 +129,8 @@ def open_app(path: Path | str) -> Iterator[App]:
                 ledger=ledger,
                 sender=sender,
                 policy=RetryPolicy(
-                    schedule=tuple(dt.timedelta(seconds=wait) for wait in settings.delivery.retry_s), jitter=settings.delivery.jitter
+                    schedule=tuple(dt.timedelta(seconds=wait) for wait in settings.delivery.retry_s),
+                    jitter=settings.delivery.jitter,
                 ),
                 lease=dt.timedelta(seconds=settings.delivery.lease_s),
                 clock=utc_now,
@@ -155,7 +161,9 @@ def _checkpoint() -> Checkpoint:
 def _log_file(file: FileVersion, verdict: Verdict) -> None:
     match verdict:
         case Scored():
-            labels = ", ".join(f"{tag.label} {tag.score:.2f}" for tag in verdict.tags) or verdict.tags.abstained or "no tags"
+            labels = (
+                ", ".join(f"{tag.label} {tag.score:.2f}" for tag in verdict.tags) or verdict.tags.abstained or "no tags"
+            )
             _LOG.info("scored %r: %s; %d alerts", file.path, labels, len(verdict.messages))
         case Rejected():
             _LOG.warning("rejected %r: %s: %s", file.path, verdict.reason, verdict.detail)
@@ -166,4 +174,13 @@ def _log_file(file: FileVersion, verdict: Verdict) -> None:
 def _log_try(claim: Claim, result: str, detail: str) -> None:
     message = claim.message
     level = logging.INFO if result == "delivered" else logging.WARNING
-    _LOG.log(level, "%s %s to %r (rule %r, try %d): %s", result, message.id, message.endpoint_id, message.rule_id, claim.attempts + 1, detail)
+    _LOG.log(
+        level,
+        "%s %s to %r (rule %r, try %d): %s",
+        result,
+        message.id,
+        message.endpoint_id,
+        message.rule_id,
+        claim.attempts + 1,
+        detail,
+    )

@@ -2,8 +2,8 @@
 Bytes of one scraped page in, a clean `Article` out, with the way back to the original kept.
 
 Hides: encodings, headers glued to the title, hard wraps, menus, share buttons, comment forms, injected footer links.
-Keeps: every character of `Article.full_text` can be traced to a place in `Article.original`; nothing is ever guessed into a wrong letter,
-an input that cannot be decoded for certain is refused with an `ArticleError`.
+Keeps: every character of `Article.full_text` can be traced to a place in `Article.original`; nothing is ever guessed
+into a wrong letter, an input that cannot be decoded for certain is refused with an `ArticleError`.
 
 The cleaning rules are a list of line patterns, because that is how boilerplate comes: whole lines that stand alone.
 A line that does not match one of them stays, even when it looks dull.
@@ -48,7 +48,9 @@ class OffsetMap:
         return self._edge(start, last=False), self._edge(end - 1, last=True)
 
     def _edge(self, position: int, *, last: bool) -> int:
-        start, length, origin, origin_length = self.runs[max(0, bisect_right(self.runs, position, key=lambda run: run[0]) - 1)]
+        start, length, origin, origin_length = self.runs[
+            max(0, bisect_right(self.runs, position, key=lambda run: run[0]) - 1)
+        ]
         inside = position - start
         if inside >= length:  # in the joint between two runs
             return origin + origin_length
@@ -91,7 +93,7 @@ class Article:
 
 
 def parse_article(raw: bytes, source: str = "") -> Article:
-    """
+    r"""
     Decode and clean one page.
 
     Args:
@@ -101,7 +103,7 @@ def parse_article(raw: bytes, source: str = "") -> Article:
     Raises:
         ArticleError: empty, too large, binary, of unknown or broken encoding, or nothing but boilerplate.
 
-    >>> parse_article(b" date 2023-07-22 City Pays for Charging Piles\\n\\nThe city will pay.\\n\\nShare this: Twitter", "a.txt").title
+    >>> parse_article(b" date 2023-07-22 City Pays for Charging Piles\n\nThe city will pay.\n\nShare this: Twitter", "a.txt").title
     'City Pays for Charging Piles'
     """
     original, encoding = _decode(raw, source)
@@ -132,7 +134,7 @@ def parse_article(raw: bytes, source: str = "") -> Article:
     )
 
 
-# -- bytes to characters ------------------------------------------------------------------------------------------------------------
+# -- bytes to characters ---------------------------------------------------------------------------------------------
 
 _MAGIC = {
     b"\x89PNG": "a PNG image",
@@ -149,7 +151,14 @@ _MAGIC = {
 _BOMS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 _CONTROL = bytes(set(range(32)) - set(b"\t\n\r\f\v\x1b")) + b"\x7f"
 _DECLARED = re.compile(rb"charset\s*=\s*[\"']?([A-Za-z0-9_\-]{2,20})", re.IGNORECASE)
-_LEGACY = {"gb2312": "gb18030", "gbk": "gb18030", "gb18030": "gb18030", "windows-1252": "cp1252", "iso-8859-1": "cp1252", "latin1": "cp1252"}
+_LEGACY = {
+    "gb2312": "gb18030",
+    "gbk": "gb18030",
+    "gb18030": "gb18030",
+    "windows-1252": "cp1252",
+    "iso-8859-1": "cp1252",
+    "latin1": "cp1252",
+}
 _DETECTABLE = ["gb18030", "cp1252"]
 _MAX_CONTROL_SHARE = 0.02
 
@@ -191,7 +200,9 @@ def _refuse_damaged_utf8(raw: bytes, error: UnicodeDecodeError, source: str) -> 
     kept = raw.decode("utf-8", errors="ignore")
     lost = len(raw) - len(kept.encode())
     if sum(not char.isascii() for char in kept) > lost:
-        raise ArticleError(source, "bad_encoding", f"UTF-8 with a broken sequence at byte {error.start}; the file may be cut off") from error
+        raise ArticleError(
+            source, "bad_encoding", f"UTF-8 with a broken sequence at byte {error.start}; the file may be cut off"
+        ) from error
 
 
 def _detect(raw: bytes, source: str) -> tuple[str, str]:
@@ -203,7 +214,7 @@ def _detect(raw: bytes, source: str) -> tuple[str, str]:
     return str(best), best.encoding
 
 
-# -- normal form --------------------------------------------------------------------------------------------------------------------
+# -- normal form -----------------------------------------------------------------------------------------------------
 
 # What scraping leaves inside running text: entities, a backslash before a quote, invisible and control characters.
 _RESIDUE = re.compile(
@@ -217,7 +228,8 @@ _SPACES = re.compile(r"\s{2,}|[^\S ]")
 
 def normalise(text: str) -> str:
     r"""
-    Return *text* in Unicode normal form NFKC, without scraping residue: entities resolved, stray backslashes and invisible characters gone.
+    Return *text* in Unicode normal form NFKC, without scraping residue: entities resolved, stray backslashes and
+    invisible characters gone.
 
     >>> normalise("the province\\'s \uff2e\uff25\uff36 plan &amp; budget")
     "the province's NEV plan & budget"
@@ -270,9 +282,9 @@ class _Builder:
         """Yield the stretches that differ in normal form, in order, without overlap."""
         changes = [(m.start(), m.end(), _resolve(m[0])) for m in _RESIDUE.finditer(self._original, start, end)]
         if not unicodedata.is_normalized("NFKC", self._original[start:end]):
-            for match in _NOT_ASCII.finditer(self._original, start, end):
-                if (normal := unicodedata.normalize("NFKC", _RESIDUE.sub("", match[0]))) != match[0]:
-                    changes.append((match.start(), match.end(), normal))
+            stretches = _NOT_ASCII.finditer(self._original, start, end)
+            normal = ((m, unicodedata.normalize("NFKC", _RESIDUE.sub("", m[0]))) for m in stretches)
+            changes += [(m.start(), m.end(), text) for m, text in normal if text != m[0]]
         if collapse:
             changes += [(m.start(), m.end(), " ") for m in _SPACES.finditer(self._original, start, end)]
         reached = start
@@ -290,7 +302,7 @@ def _resolve(residue: str) -> str:
     return resolved if resolved == residue else unicodedata.normalize("NFKC", _RESIDUE.sub("", resolved))
 
 
-# -- lines to title, date, publisher and paragraphs ---------------------------------------------------------------------------------
+# -- lines to title, date, publisher and paragraphs ------------------------------------------------------------------
 
 _DAY = r"(?:(\d{4})\s?[-/.]\s?(\d{1,2})\s?[-/.]\s?(\d{1,2})|([A-Z][a-z]{2,8})\.? (\d{1,2}),? (\d{4})|(\d{1,2}) ([A-Z][a-z]{2,8})\.? (\d{4}))"
 _CLOCK = r"(?:[ T,]*\d{1,2}:\d{2}(?::\d{2})?(?: ?[AaPp][Mm])?)?"
@@ -301,7 +313,10 @@ _DATE_LINE = re.compile(
     rf"(?:(?:Release|Publish(?:ed|ing)?|Publication|Post(?:ed)?|Update[d]?|Issue[d]?)?\s?(?:time|date|on|at)?\s*[:\uff1a]?\s*){_DAY}{_CLOCK}\b.{{0,60}}",
     re.IGNORECASE,
 )
-_SOURCE = re.compile(r"\b(?:news |information |article )?source\s*[:\uff1a]\s*(?P<name>[^|\n]{2,60}?)\s*(?=$|[|\]]|  |comments|author|editor|time|date|views|clicks|\))", re.IGNORECASE)
+_SOURCE = re.compile(
+    r"\b(?:news |information |article )?source\s*[:\uff1a]\s*(?P<name>[^|\n]{2,60}?)\s*(?=$|[|\]]|  |comments|author|editor|time|date|views|clicks|\))",
+    re.IGNORECASE,
+)
 _META_LINE = re.compile(
     rf"(?:{_DAY}{_CLOCK}\s+(?=source|author|views|comments|clicks|\d+ comments))?"
     r"\(?(?:(?:news |information |article )?source|author|reporters?|correspondents?|(?:responsible |duty |copy )?editors?(?:[- ]in[- ]charge)?"
@@ -344,7 +359,9 @@ _BREADCRUMB = re.compile(
     re.IGNORECASE,
 )
 _CURRENT_POSITION = re.compile(r"(?:your )?(?:current )?(?:position|location)|you are here", re.IGNORECASE)
-_MENU = re.compile(r"[^|>\u00bb\u00b7]{1,30}(?:\s?[|>\u00bb\u00b7]\s?[^|>\u00bb\u00b7]{1,30}){2,}|\w+(?: & \w+)?(?: / \w+(?: & \w+)?){2,}")
+_MENU = re.compile(
+    r"[^|>\u00bb\u00b7]{1,30}(?:\s?[|>\u00bb\u00b7]\s?[^|>\u00bb\u00b7]{1,30}){2,}|\w+(?: & \w+)?(?: / \w+(?: & \w+)?){2,}"
+)
 _FRAGMENTS = re.compile(r"[|\u00b7\u2022\u3010\u3011\[\]]|\s{2,}")
 _TAIL = re.compile(
     r"(?:related(?: (?:articles?|news|posts?|stories|reading|links|topics|recommendations?))?|you (?:may|might) (?:also )?(?:like|be interested).{0,30}|recommended(?: for you| reading| articles?| news)?"
@@ -354,7 +371,12 @@ _TAIL = re.compile(
 _CJK = re.compile("[\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\u3000-\u30ff]")
 _LATIN = re.compile("[A-Za-z]")
 _TERMINAL = re.compile(r"[.!?;:\u3002\uff01\uff1f][\"'\u201d\u2019)\]]*$")
-_MONTHS = {name: number for number, name in enumerate("jan feb mar apr may jun jul aug sep oct nov dec".split(), start=1)}
+_MONTHS = {
+    name: number
+    for number, name in enumerate(
+        ["jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"], start=1
+    )
+}
 _HEAD_LINES = 12  # headers and menus stand within so many lines of the top
 _WRAP_MAX = 100  # a line longer than this was not wrapped by hand or by a mail program
 _WRAP_MIN = 45  # a line shorter than this ended because its sentence, title or list item did
@@ -427,14 +449,19 @@ def _without_tail(lines: list[_Line]) -> list[_Line]:
     for position, line in enumerate(lines):
         if position and _TAIL.fullmatch(line.text):
             rest = lines[position + 1 :]
-            body = next((i for i, item in enumerate(rest) if _TERMINAL.search(item.text) and len(item.text) > 2 * _WRAP_MAX), len(rest))
+            body = next(
+                (i for i, item in enumerate(rest) if _TERMINAL.search(item.text) and len(item.text) > 2 * _WRAP_MAX),
+                len(rest),
+            )
             return lines[:position] + rest[body:]
     return lines
 
 
 def _is_boilerplate(text: str, *, mostly_latin: bool) -> bool:
     patterns = (_BOILERPLATE, _META_LINE, _BREADCRUMB, _CURRENT_POSITION)
-    fragments = [part for fragment in _FRAGMENTS.split(text) if (part := fragment.strip())] if len(text) <= _MAX_TITLE else []
+    fragments = (
+        [part for fragment in _FRAGMENTS.split(text) if (part := fragment.strip())] if len(text) <= _MAX_TITLE else []
+    )
     if any(pattern.fullmatch(text) for pattern in patterns) or all(
         any(pattern.fullmatch(fragment) for pattern in patterns) for fragment in fragments or [text]
     ):
@@ -456,7 +483,11 @@ def _read_head(page: _Page, lines: list[_Line]) -> list[_Line]:
     if label := _ORIGINAL_TITLE.match(lines[0].text):
         lines = [_shorten(lines[0], label.end()), *lines[1:]]
     for position, line in enumerate(lines[:_HEAD_LINES]):
-        if (dated := _DATE_LINE.fullmatch(line.text)) and not _TERMINAL.search(line.text) and (day := _day(dated.groups())):
+        if (
+            (dated := _DATE_LINE.fullmatch(line.text))
+            and not _TERMINAL.search(line.text)
+            and (day := _day(dated.groups()))
+        ):
             page.date = page.date or day
             lines = lines[:position] + lines[position + 1 :]
             break
@@ -510,9 +541,11 @@ def _is_wrapped(line: str, following: str) -> bool:
     return _WRAP_MIN <= len(line) <= _WRAP_MAX and not _TERMINAL.search(line)
 
 
-# -- sentences ----------------------------------------------------------------------------------------------------------------------
+# -- sentences -------------------------------------------------------------------------------------------------------
 
-_SENTENCE_END = re.compile(r"[.!?][\"'\u201d\u2019)\]]*(?=\s+[\"'\u201c\u2018(\[]?[A-Z0-9])|[\u3002\uff01\uff1f][\u201d\u2019]*|\n{2,}")
+_SENTENCE_END = re.compile(
+    r"[.!?][\"'\u201d\u2019)\]]*(?=\s+[\"'\u201c\u2018(\[]?[A-Z0-9])|[\u3002\uff01\uff1f][\u201d\u2019]*|\n{2,}"
+)
 _ABBREVIATION = re.compile(
     r"(?:\b(?:Mr|Mrs|Ms|Dr|Prof|Co|Ltd|Inc|Corp|No|Nos|St|vs|etc|Gov|Sen|Rep|Fig|Art|approx|Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept?|Oct|Nov|Dec)|\b[A-Z]|[ap]\.m|e\.g|i\.e|U\.S|E\.U|U\.K)\.$"
 )

@@ -1,10 +1,11 @@
 """
 The command line: parse, call, print, exit code. Decides nothing.
 
-With ``--json`` standard output holds one JSON object per line and nothing else; progress, warnings and errors go to standard error.
-Exit codes: 0 done, 1 the user's input is at fault, 2 usage, 3 model, 4 ledger.
+With ``--json`` standard output holds one JSON object per line and nothing else; progress, warnings and errors go to
+standard error. Exit codes: 0 done, 1 the user's input is at fault, 2 usage, 3 model, 4 ledger.
 
-Longer than other modules because every command has its help here; modules that take time to load are imported by the command that needs them.
+Longer than other modules because every command has its help here; modules that take time to load are imported by the
+command that needs them.
 """
 
 import json
@@ -12,6 +13,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,10 +30,22 @@ if TYPE_CHECKING:
     from classifier.tags import Tags
 
 _EXIT_CODES: tuple[tuple[type[ClassifierError], int], ...] = ((ModelError, 3), (LedgerError, 4), (ClassifierError, 1))
-_MODEL = click.option("--model", "model_path", type=click.Path(path_type=Path), metavar="DIR", help="Model folder; the bundled model without it.")
+_MODEL = click.option(
+    "--model",
+    "model_path",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Model folder; the bundled model without it.",
+)
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line and nothing else.")
 _CONFIG = click.option(
-    "-c", "--config", "config", type=click.Path(path_type=Path), default=Path("classifier.toml"), show_default=True, help="Settings file."
+    "-c",
+    "--config",
+    "config",
+    type=click.Path(path_type=Path),
+    default=Path("classifier.toml"),
+    show_default=True,
+    help="Settings file.",
 )
 
 
@@ -52,19 +66,27 @@ class _Commands(click.Group):
 
 def _command(group: click.Group, name: str, example: str) -> Callable[[Callable[..., None]], click.Command]:
     """Register a command whose help ends with an example."""
-    return group.command(name, epilog=f"\b\nExample:\n  {example}", context_settings={"help_option_names": ["-h", "--help"]})
+    return group.command(
+        name, epilog=f"\b\nExample:\n  {example}", context_settings={"help_option_names": ["-h", "--help"]}
+    )
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]}, epilog="\b\nExample:\n  classifier tag article.txt")
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="\b\nExample:\n  classifier tag article.txt",
+)
 @click.version_option(package_name="policy-classifier", prog_name="classifier")
 def main() -> None:
     """Tag policy news by sector and policy type, and post what matches your rules to webhooks."""
 
 
-# -- articles -----------------------------------------------------------------------------------------------------------------------
+# -- articles --------------------------------------------------------------------------------------------------------
 
 
-@_command(main, "tag", "classifier tag seeds/inbox/*.txt\n  curl -s https://example.org/news.txt | classifier tag --json -")
+@_command(
+    main, "tag", "classifier tag seeds/inbox/*.txt\n  curl -s https://example.org/news.txt | classifier tag --json -"
+)
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @_MODEL
 @_JSON
@@ -82,7 +104,9 @@ def tag_command(paths: tuple[str, ...], model_path: Path | None, *, as_json: boo
                     click.echo("\n".join(_describe(article, tags)))
 
 
-@_command(main, "explain", "classifier explain seeds/inbox/2022-09-27_guizhou-power-battery-cluster_p1.txt power_batteries")
+@_command(
+    main, "explain", "classifier explain seeds/inbox/2022-09-27_guizhou-power-battery-cluster_p1.txt power_batteries"
+)
 @click.argument("path")
 @click.argument("label")
 @_MODEL
@@ -102,18 +126,27 @@ def explain_command(path: str, label: str, model_path: Path | None, *, as_json: 
                 "band": band and str(band),
                 "logit": found.logit,
                 "intercept": found.intercept,
-                "terms": [{"term": t.term, "weight": t.weight, "spans": t.spans} for t in (*found.terms, *found.against)],
-                "sentences": [{"text": s.text, "start": s.start, "end": s.end, "weight": s.weight} for s in found.sentences],
+                "terms": [
+                    {"term": t.term, "weight": t.weight, "spans": t.spans} for t in (*found.terms, *found.against)
+                ],
+                "sentences": [
+                    {"text": s.text, "start": s.start, "end": s.end, "weight": s.weight} for s in found.sentences
+                ],
                 "model": model.reference,
             }
         )
         return
     click.echo(f"{label}: score {found.score:.3f} ({band or 'silent'}); limits: {_limits(model, label)}")
-    click.echo(f"logit {found.logit:+.2f} = intercept {found.intercept:+.2f} + for {_sum(found.terms):+.2f} + against {_sum(found.against):+.2f}")
+    click.echo(
+        f"logit {found.logit:+.2f} = intercept {found.intercept:+.2f}"
+        f" + for {_sum(found.terms):+.2f} + against {_sum(found.against):+.2f}"
+    )
     for title, terms in (("for", found.terms), ("against", found.against)):
         click.echo(f"\n{title}:")
         for term in terms[:10]:
-            click.echo(f"  {term.weight:+.3f}  {term.term}" + (f"  ({len(term.spans)} times)" if len(term.spans) > 1 else ""))
+            click.echo(
+                f"  {term.weight:+.3f}  {term.term}" + (f"  ({len(term.spans)} times)" if len(term.spans) > 1 else "")
+            )
     click.echo("\nsentences:")
     for sentence in found.sentences[:3]:
         click.echo(click.wrap_text(f"{sentence.weight:+.2f}  {' '.join(sentence.text.split())}", 78, "  ", "         "))
@@ -160,13 +193,26 @@ def _sum(terms: Iterable[Any]) -> float:
     return float(sum(term.weight for term in terms))
 
 
-# -- models -------------------------------------------------------------------------------------------------------------------------
+# -- models ----------------------------------------------------------------------------------------------------------
 
 
 @_command(main, "train", "classifier train seeds/articles.jsonl --taxonomy seeds/taxonomy.toml --output models/mine")
 @click.argument("corpora", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="CORPUS...")
-@click.option("--taxonomy", "taxonomy_path", required=True, type=click.Path(path_type=Path), metavar="FILE", help="Facets and labels, TOML.")
-@click.option("--output", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Model folder to write; its last part is the name.")
+@click.option(
+    "--taxonomy",
+    "taxonomy_path",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Facets and labels, TOML.",
+)
+@click.option(
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Model folder to write; its last part is the name.",
+)
 @click.option(
     "--background",
     multiple=True,
@@ -174,10 +220,18 @@ def _sum(terms: Iterable[Any]) -> float:
     metavar="CORPUS",
     help="Labelled texts of another genre: they teach words, with less weight, and decide no limits. May be repeated.",
 )
-@click.option("--seed", default=0, show_default=True, help="Decides the folds; the same seed and data give the same model.")
+@click.option(
+    "--seed", default=0, show_default=True, help="Decides the folds; the same seed and data give the same model."
+)
 @_JSON
 def train_command(
-    corpora: tuple[Path, ...], taxonomy_path: Path, output: Path, background: tuple[Path, ...], seed: int, *, as_json: bool
+    corpora: tuple[Path, ...],
+    taxonomy_path: Path,
+    output: Path,
+    background: tuple[Path, ...],
+    seed: int,
+    *,
+    as_json: bool,
 ) -> None:
     """Train a model on labelled articles (JSON lines) and write its folder."""
     from classifier.adapters.corpus import load_corpus, load_taxonomy  # noqa: PLC0415
@@ -206,7 +260,9 @@ def train_command(
         "training": {
             "seed": seed,
             "folds": spec.folds,
-            "corpora": [{"name": c.name, "examples": len(c.examples), "role": role, "sha256": c.sha256} for c, role in roles],
+            "corpora": [
+                {"name": c.name, "examples": len(c.examples), "role": role, "sha256": c.sha256} for c, role in roles
+            ],
             "positives": training.support,
         },
         "metrics": report.to_record(),
@@ -215,7 +271,10 @@ def train_command(
         {
             "name": model.name,
             "model_id": model.id,
-            "facets": [{"labels": [{"id": label.id, "definition": label.definition} for label in facet.labels]} for facet in taxonomy],
+            "facets": [
+                {"labels": [{"id": label.id, "definition": label.definition} for label in facet.labels]}
+                for facet in taxonomy
+            ],
             "bands": {label: {"alert": bands.alert, "review": bands.review} for label, bands in model.bands.items()},
             **facts,
         }
@@ -265,7 +324,8 @@ def _print_report(record: dict[str, Any]) -> None:
             table.add_row(label, str(row["support"]), str(row["tagged"]), *shares)
         console.print(table)
         console.print(
-            f"macro F1 {cell(metrics['macro_f1'])} (mean over labels with support), micro F1 {cell(metrics['micro_f1'])}; "
+            f"macro F1 {cell(metrics['macro_f1'])} (mean over labels with support), "
+            f"micro F1 {cell(metrics['micro_f1'])}\n"
             f"alert band: precision {cell(metrics['alert_precision'])}, recall {cell(metrics['alert_recall'])}\n"
         )
     console.print(f"{record['off_topic_tagged']} of {record['off_topic']} examples without any label got a tag")
@@ -285,7 +345,9 @@ def model_show_command(folder: Path | None, *, as_json: bool) -> None:
     if as_json:
         _print_json(manifest)
         return
-    click.echo(f"{manifest['name']}@{manifest['model_id']}, format {manifest['format_version']}, {manifest['n_terms']} terms")
+    click.echo(
+        f"{manifest['name']}@{manifest['model_id']}, format {manifest['format_version']}, {manifest['n_terms']} terms"
+    )
     for corpus in manifest.get("training", {}).get("corpora", []):
         click.echo(f"trained on {corpus['name']}: {corpus['examples']} examples ({corpus['role']})")
     if "metrics" in manifest:
@@ -299,7 +361,7 @@ def model_verify_command(folder: Path | None) -> None:
     click.echo(f"{load_model(folder).reference}: all files are as the manifest says")
 
 
-# -- settings -----------------------------------------------------------------------------------------------------------------------
+# -- settings --------------------------------------------------------------------------------------------------------
 
 
 @main.group("config", epilog="\b\nExample:\n  classifier config check -c classifier.toml")
@@ -328,7 +390,9 @@ def config_check_command(config: Path) -> None:
     from classifier.app import check_settings  # noqa: PLC0415
 
     checked = check_settings(config)
-    click.echo(f"{config}: fine; {len(checked.rules.rules)} rules, {len(checked.receivers)} endpoints, folder {checked.folder}")
+    click.echo(
+        f"{config}: fine; {len(checked.rules.rules)} rules, {len(checked.receivers)} endpoints, folder {checked.folder}"
+    )
 
 
 @_command(config_group, "schema", "classifier config schema > classifier.schema.json")
@@ -339,7 +403,7 @@ def config_schema_command() -> None:
     click.echo(json.dumps(settings_schema(), indent=1))
 
 
-# -- the daemon ---------------------------------------------------------------------------------------------------------------------
+# -- the daemon ------------------------------------------------------------------------------------------------------
 
 
 @_command(main, "watch", "classifier watch -c classifier.toml")
@@ -354,9 +418,13 @@ def watch_command(config: Path) -> None:
         settings = app.checked.settings
         jobs = {"scan": Job(app.ingest.run, settings.folder.scan_every_s)}
         for endpoint_id in app.endpoint_ids:
-            jobs[f"deliver {endpoint_id}"] = Job(lambda endpoint_id=endpoint_id: app.deliver.run(endpoint_id), settings.delivery.check_every_s)
+            jobs[f"deliver {endpoint_id}"] = Job(partial(app.deliver.run, endpoint_id), settings.delivery.check_every_s)
         logging.getLogger("classifier").info(
-            "watching %r with %s; %d rules, %d endpoints", str(app.checked.folder), app.model.reference, len(app.checked.rules.rules), len(app.endpoint_ids)
+            "watching %r with %s; %d rules, %d endpoints",
+            str(app.checked.folder),
+            app.model.reference,
+            len(app.checked.rules.rules),
+            len(app.endpoint_ids),
         )
         run_service(jobs, app.stop, utc_now())
     logging.getLogger("classifier").info("stopped")
@@ -386,9 +454,15 @@ def outbox_group() -> None:
 @_command(outbox_group, "list", "classifier outbox list --state dead --state pending")
 @_CONFIG
 @click.option(
-    "--state", "states", multiple=True, type=click.Choice(["pending", "delivered", "dead"]), default=("pending", "dead"), show_default=True
+    "--state",
+    "states",
+    multiple=True,
+    type=click.Choice(["pending", "delivered", "dead"]),
+    default=("pending", "dead"),
+    show_default=True,
+    help="May be repeated.",
 )
-@click.option("--limit", default=100, show_default=True, type=click.IntRange(1, 100_000))
+@click.option("--limit", default=100, show_default=True, type=click.IntRange(1, 100_000), help="Rows at most.")
 @_JSON
 def outbox_list_command(config: Path, states: tuple[str, ...], limit: int, *, as_json: bool) -> None:
     """List messages, newest first, with the result of their last try."""
@@ -457,7 +531,9 @@ def audit_command(config: Path, *, as_json: bool) -> None:
             }
         )
     else:
-        click.echo(f"{total} files: {_counts(audit.files)}" + (f" ({_counts(audit.rejections)})" if audit.rejections else ""))
+        click.echo(
+            f"{total} files: {_counts(audit.files)}" + (f" ({_counts(audit.rejections)})" if audit.rejections else "")
+        )
         click.echo(f"{audit.matches} matches, {sent} messages: {_counts(audit.messages)}")
         click.echo("the counts add up" if not audit.faults else "\n".join(audit.faults))
     if audit.faults:
@@ -474,7 +550,7 @@ def demo_command(*, as_json: bool) -> None:
         _fail("not every alert arrived, or a signature was wrong")
 
 
-# -- odds and ends ------------------------------------------------------------------------------------------------------------------
+# -- odds and ends ---------------------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -512,9 +588,9 @@ def _keeping_on() -> "Iterator[Callable[[], Any]]":
 def _progress() -> "Iterator[Callable[[str, int, int], None]]":
     """Give a callback that moves a bar on standard error."""
     from rich.console import Console  # noqa: PLC0415
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+    from rich.progress import MofNCompleteColumn, Progress, TaskID, TimeElapsedColumn  # noqa: PLC0415
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeElapsedColumn())
     tasks: dict[str, TaskID] = {}
     with Progress(*columns, console=Console(stderr=True)) as progress:
 

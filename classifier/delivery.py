@@ -138,7 +138,7 @@ def next_step(policy: RetryPolicy, attempts: int, outcome: Outcome, now: dt.date
     return RetryAt(now + wait)
 
 
-# -- signatures ---------------------------------------------------------------------------------------------------------------------
+# -- signatures ------------------------------------------------------------------------------------------------------
 
 
 def parse_secret(secret: str) -> bytes:

@@ -1,7 +1,9 @@
 """
-The main job, shown: a receiver on loopback, the real daemon as a process, articles dropped into its folder while it runs.
+The main job, shown: a receiver on loopback, the real daemon as a process, articles dropped into its folder while it
+runs.
 
-Everything lives in a temporary folder and is gone afterwards. The receiver checks every signature before it believes a message.
+Everything lives in a temporary folder and is gone afterwards. The receiver checks every signature before it believes a
+message.
 """
 
 import base64
@@ -77,7 +79,10 @@ class _Received:
 def run_demo(*, as_json: bool) -> bool:
     """Run the demonstration and print what arrived; say whether everything arrived with a right signature."""
     secret = SECRET_PREFIX + base64.b64encode(secrets.token_bytes(32)).decode()
-    with tempfile.TemporaryDirectory(prefix="classifier-demo-") as name, _receiver(parse_secret(secret)) as (port, received):
+    with (
+        tempfile.TemporaryDirectory(prefix="classifier-demo-") as name,
+        _receiver(parse_secret(secret)) as (port, received),
+    ):
         folder = Path(name)
         (folder / "inbox").mkdir()
         (folder / "classifier.toml").write_text(_SETTINGS.format(port=port), encoding="utf-8")
@@ -97,7 +102,10 @@ def run_demo(*, as_json: bool) -> bool:
             return False
         _show(received, [page.name for page in pages], as_json=as_json)
         delivered = audit.messages.get("delivered", 0)
-        _say(f"audit: {len(pages)} files, {audit.matches} matches, {delivered} delivered; " + ("; ".join(audit.faults) or "the counts add up"))
+        _say(
+            f"audit: {len(pages)} files, {audit.matches} matches, {delivered} delivered; "
+            + ("; ".join(audit.faults) or "the counts add up")
+        )
         is_right = all(is_signed for is_signed, _ in received.messages)
         return is_right and not audit.faults and delivered == sum(audit.messages.values()) == len(received.messages)
 
@@ -178,7 +186,9 @@ def _show(received: _Received, names: list[str], *, as_json: bool) -> None:
         data = envelope["data"]
         tags = [tag for facet in data["tags"].values() for tag in facet]
         # A question mark: in the review band, worth a look but not sure.
-        shown = "\n".join(f"{tag['label']} {tag['score']:.2f}" + ("" if tag["band"] == "alert" else " ?") for tag in tags)
+        shown = "\n".join(
+            f"{tag['label']} {tag['score']:.2f}" + ("" if tag["band"] == "alert" else " ?") for tag in tags
+        )
         quote = next((item["text"] for label in data["matched"] for item in data["evidence"][label]["sentences"]), "")
         article = Text.assemble((data["article"]["title"], "bold"), "\n", (f"\u201c{_cut(quote, 150)}\u201d", "dim"))
         table.add_row(article, Text(shown), Text(data["rule"]["id"]), "yes" if is_signed else "NO")

@@ -1,8 +1,8 @@
 """
 How right tags are: counts, precision, recall and F1 per label and over labels, unknown labels masked.
 
-Every average says what it is over. A label without positive examples has no recall and no F1; it is left out of macro averages
-instead of counting as perfect or as failed.
+Every average says what it is over. A label without positive examples has no recall and no F1; it is left out of macro
+averages instead of counting as perfect or as failed.
 """
 
 from collections.abc import Mapping, Sequence
@@ -88,7 +88,12 @@ class Report:
             "off_topic_tagged": self.off_topic_tagged,
             "facets": {
                 facet.facet: {name: _rounded(getattr(facet, name)) for name in _FACET_FIELDS}
-                | {"labels": {item.label: {name: _rounded(getattr(item, name)) for name in _LABEL_FIELDS} for item in facet.labels}}
+                | {
+                    "labels": {
+                        item.label: {name: _rounded(getattr(item, name)) for name in _LABEL_FIELDS}
+                        for item in facet.labels
+                    }
+                }
                 for facet in self.facets
             },
         }
@@ -112,8 +117,10 @@ def evaluate(model: Model, examples: Sequence[Example]) -> Report:
     return _measure(tagged, alerted, positive, known, model.taxonomy)
 
 
-def measure(scores: NDArray[np.float64], examples: Sequence[Example], bands: Mapping[str, Bands], taxonomy: Taxonomy) -> Report:
-    """Do what `evaluate` does for scores that are there already, of shape (n_examples, n_labels), without abstentions."""
+def measure(
+    scores: NDArray[np.float64], examples: Sequence[Example], bands: Mapping[str, Bands], taxonomy: Taxonomy
+) -> Report:
+    """Do what `evaluate` does for scores that are there already, of shape (n_examples, n_labels)."""
     labels = taxonomy.label_ids
     positive, known = truth_table(examples, labels)
     review = np.array([bands[label].review for label in labels])
@@ -122,7 +129,11 @@ def measure(scores: NDArray[np.float64], examples: Sequence[Example], bands: Map
 
 
 def _measure(
-    tagged: NDArray[np.bool_], alerted: NDArray[np.bool_], positive: NDArray[np.bool_], known: NDArray[np.bool_], taxonomy: Taxonomy
+    tagged: NDArray[np.bool_],
+    alerted: NDArray[np.bool_],
+    positive: NDArray[np.bool_],
+    known: NDArray[np.bool_],
+    taxonomy: Taxonomy,
 ) -> Report:
     off_topic = ~positive.any(axis=1)
     facets, start = [], 0
@@ -209,39 +220,45 @@ def model_card(manifest: Mapping[str, Any]) -> str:
     Return the model card, Markdown: what the model is, what it learnt from, how well it does, what it cannot do.
 
     Args:
-        manifest: ``name``, ``model_id``, ``facets``, ``bands``, ``training`` and ``metrics`` as `classifier train` writes them.
+        manifest: ``name``, ``model_id``, ``facets``, ``bands``, ``training`` and ``metrics`` as `classifier train`
+            writes them.
     """
     training, metrics = manifest["training"], manifest["metrics"]
+    keys = ("macro_f1", "micro_f1", "alert_precision", "alert_recall")
     lines = [
         f"# {manifest['name']}@{manifest['model_id']}",
         "",
-        "A linear classifier on tf-idf word 1-grams and 2-grams: one logistic regression per label, calibrated (Platt), with an alert and a",
-        "review limit per label. Pure data in `scorer.npz`; `pipeline.joblib` holds the same as scikit-learn objects.",
+        "A linear classifier on tf-idf word 1-grams and 2-grams: one logistic regression per label, calibrated",
+        "(Platt), with an alert and a review limit per label. Pure data in `scorer.npz`; `pipeline.joblib` holds the",
+        "same as scikit-learn objects.",
         "",
         "## Trained on",
         "",
         "| corpus | examples | role | SHA-256 |",
         "|---|---|---|---|",
-        *(f"| {item['name']} | {item['examples']} | {item['role']} | `{item['sha256'][:16]}` |" for item in training["corpora"]),
+        *(
+            f"| {item['name']} | {item['examples']} | {item['role']} | `{item['sha256'][:16]}` |"
+            for item in training["corpora"]
+        ),
         "",
-        f"Seed {training['seed']}. Background corpora are of another genre: they teach words, with less weight, and decide no limits.",
+        f"Seed {training['seed']}. Background corpora are of another genre: they teach words, with less weight, and",
+        "decide no limits.",
         "",
         "## How well it does",
         "",
-        f"Out of fold ({training['folds']} random folds) on the {metrics['n_examples']} examples of the main corpora; unknown labels masked.",
-        "The limits were chosen on these same scores, so the figures are a little better than those on new articles will be.",
+        f"Out of fold ({training['folds']} random folds) on the {metrics['n_examples']} examples of the main corpora,",
+        "tags of both bands, unknown labels masked. The limits were chosen on these same scores, so the figures are a",
+        "little better than those on new articles will be.",
         f"Of {metrics['off_topic']} examples without any label {metrics['off_topic_tagged']} got a tag.",
         "",
         "| facet | macro F1 | micro F1 | alert precision | alert recall |",
         "|---|---|---|---|---|",
-        *(
-            f"| {name} | {_cell(facet['macro_f1'])} | {_cell(facet['micro_f1'])} | {_cell(facet['alert_precision'])} | {_cell(facet['alert_recall'])} |"
-            for name, facet in metrics["facets"].items()
-        ),
+        *(f"| {name} | {' | '.join(_cell(facet[key]) for key in keys)} |" for name, facet in metrics["facets"].items()),
         "",
         "## Labels",
         "",
-        "Support counts the main corpora, positives the background too. A label without an alert limit never reaches the alert band.",
+        "Support counts the main corpora, positives the background too. A label without an alert limit never reaches",
+        "the alert band.",
         "",
         "| label | support | positives | precision | recall | F1 | alert limit | review limit |",
         "|---|---|---|---|---|---|---|---|",
@@ -249,24 +266,29 @@ def model_card(manifest: Mapping[str, Any]) -> str:
     for facet in metrics["facets"].values():
         for label, row in facet["labels"].items():
             bands = manifest["bands"][label]
-            cells = [_cell(row[key]) for key in ("precision", "recall", "f1")] + [_cell(bands["alert"]), _cell(bands["review"])]
+            cells = [_cell(row[key]) for key in ("precision", "recall", "f1")] + [
+                _cell(bands["alert"]),
+                _cell(bands["review"]),
+            ]
             lines.append(f"| {label} | {row['support']} | {training['positives'][label]} | {' | '.join(cells)} |")
     lines += ["", "## Definitions", ""]
-    lines += [f"- **{label['id']}**: {label['definition'] or 'none given'}" for facet in manifest["facets"] for label in facet["labels"]]
+    lines += [
+        f"- **{label['id']}**: {label['definition'] or 'none given'}"
+        for facet in manifest["facets"]
+        for label in facet["labels"]
+    ]
     lines += [
         "",
         "## Limits",
         "",
-        "- English only. Written for Chinese new-energy-vehicle, energy and climate policy news and its neighbours; on other genres scores are",
-        "  not calibrated.",
-        "- The labelled articles are original texts written for training: fiction in the form of news. Nothing in them is a source for facts.",
+        "- It knows the language and the genre of its main corpora; on other texts scores are not calibrated.",
         "- The labels are those of one annotator per text; agreement has not been measured yet.",
         "- A tag says what a text reports, not that it is true or in force.",
         "",
         "## Loading it safely",
         "",
-        "`classifier.load_model(folder)` checks every digest and unpickles nothing. `pipeline.joblib` is a pickle: `joblib.load` it only",
-        "when its SHA-256 is the one in a manifest you trust.",
+        "`classifier.load_model(folder)` checks every digest and unpickles nothing. `pipeline.joblib` is a pickle:",
+        "`joblib.load` it only when its SHA-256 is the one in a manifest you trust.",
         "",
     ]
     return "\n".join(lines)

@@ -1,7 +1,8 @@
 """
 Labelled examples: what training learns from and evaluation compares with.
 
-A label is present, absent or unknown in an example. Unknown labels are neither positive nor negative: they are masked everywhere.
+A label is present, absent or unknown in an example. Unknown labels are neither positive nor negative: they are masked
+everywhere.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,13 +39,15 @@ class Example:
     source: str = ""
 
 
-def parse_example(row: Mapping[str, object], taxonomy: Taxonomy, *, source: str = "corpus", line: int | None = None) -> Example:
+def parse_example(
+    row: Mapping[str, object], taxonomy: Taxonomy, *, source: str = "corpus", line: int | None = None
+) -> Example:
     """
     Read one corpus row.
 
     Args:
-        row: ``{"id", "title", "text", "source", <facet plural>: [labels], <facet plural>_unknown: [labels]}``; other keys are ignored.
-            A facet that is missing altogether is unknown as a whole.
+        row: ``{"id", "title", "text", "source", <facet plural>: [labels], <facet plural>_unknown: [labels]}``; other
+            keys are ignored. A facet that is missing altogether is unknown as a whole.
         taxonomy: which facets and labels there are.
         source: what error messages call the corpus.
         line: the row's line in it.
@@ -52,44 +55,55 @@ def parse_example(row: Mapping[str, object], taxonomy: Taxonomy, *, source: str 
     Raises:
         CorpusError: a key is missing or of the wrong kind, or a label is not in the taxonomy.
     """
+    try:
+        title, text = _text(row, "title"), _text(row, "text")
+        labels, unknown = _known_labels(row, taxonomy)
+        page = "\n\n".join(part for part in (title, text) if part.strip())
+        return Example(
+            id=str(row.get("id", line)),
+            text=parse_article(page.encode("utf-8", "replace"), source).full_text,
+            labels=frozenset(labels),
+            unknown=frozenset(unknown),
+            source=_text(row, "source"),
+        )
+    except ArticleError as error:
+        raise CorpusError(source, f"'title' and 'text' together: {error.detail}", line=line) from error
+    except _FaultError as error:
+        raise CorpusError(source, str(error), line=line) from None
 
-    def fault(message: str) -> CorpusError:
-        return CorpusError(source, message, line=line)
 
-    def text_of(key: str) -> str:
-        value = row.get(key, "")
-        if not isinstance(value, str):
-            raise fault(f"{key!r} needs a text, got {value!r}")
-        return value
+class _FaultError(Exception):
+    """What is wrong with a row, before anybody has said which row it is."""
 
-    def labels_of(key: str, known: Sequence[str]) -> set[str]:
-        value = row.get(key, [])
-        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-            raise fault(f"{key!r} needs a list of labels, got {value!r}")
-        if strange := sorted(set(value) - set(known)):
-            raise fault(f"{key!r} holds {strange[0]!r}, which the taxonomy does not have")
-        return set(value)
 
-    if not text_of("text").strip() and not text_of("title").strip():
-        raise fault("neither 'title' nor 'text' holds a text")
+def _known_labels(row: Mapping[str, object], taxonomy: Taxonomy) -> tuple[set[str], set[str]]:
     labels: set[str] = set()
     unknown: set[str] = set()
     for facet in taxonomy:
         if facet.plural not in row and f"{facet.plural}_unknown" not in row:
             unknown.update(facet.label_ids)
             continue
-        labels |= labels_of(facet.plural, facet.label_ids)
-        unknown |= labels_of(f"{facet.plural}_unknown", facet.label_ids)
-    if both := sorted(labels & unknown):
-        raise fault(f"{both[0]!r} is both given and unknown")
-    page = "\n\n".join(part for part in (text_of("title"), text_of("text")) if part.strip())
-    try:
-        text = parse_article(page.encode("utf-8", "replace"), source).full_text
-    except ArticleError as error:
-        raise fault(error.detail) from error
-    return Example(
-        id=str(row.get("id", line)), text=text, labels=frozenset(labels), unknown=frozenset(unknown), source=text_of("source")
-    )
+        labels |= _labels(row, facet.plural, facet.label_ids)
+        unknown |= _labels(row, f"{facet.plural}_unknown", facet.label_ids)
+    if both := labels & unknown:
+        raise _FaultError(f"{min(both)!r} is both given and unknown")
+    return labels, unknown
+
+
+def _text(row: Mapping[str, object], key: str) -> str:
+    value = row.get(key, "")
+    if not isinstance(value, str):
+        raise _FaultError(f"{key!r} needs a text, got {value!r}")
+    return value
+
+
+def _labels(row: Mapping[str, object], key: str, known: Sequence[str]) -> set[str]:
+    value = row.get(key, [])
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise _FaultError(f"{key!r} needs a list of labels, got {value!r}")
+    if strange := set(value) - set(known):
+        raise _FaultError(f"{key!r} holds {min(strange)!r}, which the taxonomy does not have")
+    return set(value)
 
 
 def truth_table(examples: Sequence[Example], labels: Sequence[str]) -> "tuple[NDArray[np.bool_], NDArray[np.bool_]]":

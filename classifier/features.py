@@ -2,8 +2,9 @@
 Text to weighted terms: word 1-grams and 2-grams, counted and weighed as scikit-learn's `TfidfVectorizer` does.
 
 Hides: tokens, lower-casing, counting, inverse document frequencies, length normalisation.
-Keeps: for the settings in `VECTORIZER_SETTINGS` and the same vocabulary, the same features and weights as scikit-learn to float32 precision,
-without importing it. The daemon scores with this; `pipeline.joblib` scores with scikit-learn; a test holds the two together.
+Keeps: for the settings in `VECTORIZER_SETTINGS` and the same vocabulary, the same features and weights as scikit-learn
+to float32 precision, without importing it. The daemon scores with this; `pipeline.joblib` scores with scikit-learn; a
+test holds the two together.
 """
 
 import re
@@ -18,8 +19,9 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# A token starts with a letter: years, amounts and dates say nothing about the subject and would be learnt by heart; V2G, L3 and CO2 stay.
-TOKEN_PATTERN = r"(?u)\b[^\W\d_]\w+\b"
+# A token starts with a letter: years, amounts and dates say nothing about the subject and would be learnt by heart;
+# V2G, L3 and CO2 stay.
+TOKEN_PATTERN = r"(?u)\b[^\W\d_]\w+\b"  # noqa: S105 - of a word, not a password
 VECTORIZER_SETTINGS: Mapping[str, object] = {
     "lowercase": True,
     "token_pattern": TOKEN_PATTERN,
@@ -92,6 +94,6 @@ class TermVectorizer:
 
 
 def _origins(text: str) -> list[int]:
-    """Return, for each position in the lower-cased text, the position in *text*: a dotted capital I becomes two characters."""
+    """Return the position in *text* of each position in the lower-cased text: a dotted capital I becomes two."""
     origins = [position for position, char in enumerate(text) for _ in char.lower()]
     return [*origins, len(text)]

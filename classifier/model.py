@@ -2,7 +2,8 @@
 A trained model as pure data, and everything that is asked of it: scores, tags, explanations.
 
 Hides: the arithmetic of a linear classifier on tf-idf features with its calibration folded into the weights.
-Keeps: no file, no scikit-learn, no pickle; the same text always gives the same scores, whatever it is scored together with.
+Keeps: no file, no scikit-learn, no pickle; the same text always gives the same scores, whatever it is scored together
+with.
 """
 
 from collections.abc import Iterable, Mapping
@@ -113,13 +114,13 @@ class Model:
         """
         Return the text the vectorizer sees.
 
-        An `Article` counts with its title and cleaned body. A string is taken as it stands: give `parse_article` the page instead when it
-        still has menus and share buttons on it.
+        An `Article` counts with its title and cleaned body. A string is taken as it stands: give `parse_article` the
+        page instead when it still has menus and share buttons on it.
         """
         return normalise(text.full_text if isinstance(text, Article) else text)
 
     def score(self, texts: Iterable[str | Article]) -> Scores:
-        """Return the scores of all labels: float32 of shape (n_articles, n_labels) in [0, 1], rows in the order of *texts*."""
+        """Return all scores: float32 of shape (n_articles, n_labels) in [0, 1], rows in the order of *texts*."""
         return self._scores([self._vector(text) for text in texts])
 
     def tag(self, text: str | Article) -> Tags:
@@ -129,7 +130,9 @@ class Model:
     def tag_many(self, texts: Iterable[str | Article]) -> list[Tags]:
         """Return the tags of each article, in the order of *texts*."""
         vectors = [self._vector(text) for text in texts]
-        return list(decide_tags(self._scores(vectors), self.bands, self.taxonomy, [_abstention(vector) for vector in vectors]))
+        return list(
+            decide_tags(self._scores(vectors), self.bands, self.taxonomy, [_abstention(vector) for vector in vectors])
+        )
 
     def explain(self, text: str | Article, label: str) -> Explanation:
         """
@@ -148,7 +151,9 @@ class Model:
         weights = vector.values * self.weights[vector.indices, column]
         places = self.vectorizer.find(page.prepared)
         contributions = [
-            Contribution(self.vectorizer.terms[index], float(weight), tuple(page.to_original(*span) for span in places[index]))
+            Contribution(
+                self.vectorizer.terms[index], float(weight), tuple(page.to_original(*span) for span in places[index])
+            )
             for index, weight in zip(vector.indices.tolist(), weights.tolist(), strict=True)
             if weight
         ]
@@ -197,7 +202,9 @@ def _weigh_sentences(page: _Page, places: Mapping[int, list[Span]], weights: Map
             sums[max(0, int(np.searchsorted(starts, start, side="right")) - 1)] += weights[index] / len(occurrences)
     order = np.argsort(-sums, kind="stable")
     return [
-        Sentence(page.prepared[slice(*spans[i])], *page.to_original(*spans[i]), float(sums[i])) for i in order.tolist() if sums[i] > 0
+        Sentence(page.prepared[slice(*spans[i])], *page.to_original(*spans[i]), float(sums[i]))
+        for i in order.tolist()
+        if sums[i] > 0
     ]
 
 
@@ -211,4 +218,6 @@ def _abstention(vector: TermVector) -> Abstention | None:
 
 def _sigmoid(logits: "NDArray[np.float32]") -> "NDArray[np.float32]":
     """Return the logistic function, written so that no logit overflows."""
-    return np.float32(0.5) * (1 + np.tanh(np.float32(0.5) * logits))
+    half = np.float32(0.5)
+    probabilities: NDArray[np.float32] = half * (1 + np.tanh(half * logits))
+    return probabilities

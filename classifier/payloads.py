@@ -1,8 +1,9 @@
 """
 Alerts as bytes: the JSON a receiver gets.
 
-Keeps: the result is valid JSON in valid UTF-8 whatever the article holds, at most `MAX_BYTES` long, with control characters and
-bidirectional overrides taken out of everything that came from the article. The bytes made here are the bytes signed and sent.
+Keeps: the result is valid JSON in valid UTF-8 whatever the article holds, at most `MAX_BYTES` long, with control
+characters and bidirectional overrides taken out of everything that came from the article. The bytes made here are the
+bytes signed and sent.
 """
 
 import datetime as dt
@@ -23,7 +24,8 @@ def render(alert: Alert) -> bytes:
     """
     Return the Standard Webhooks envelope of *alert*: ``{"type", "timestamp", "data"}``.
 
-    Evidence is shortened, sentence by sentence from the weakest tag on, until the whole is at most `MAX_BYTES`; ``data.truncated`` says so.
+    Evidence is shortened, sentence by sentence from the weakest tag on, until the whole is at most `MAX_BYTES`;
+    ``data.truncated`` says so.
     """
     evidence = {label: _evidence_record(item) for label, item in alert.evidence.items()}
     body = _encode(_envelope(alert, evidence, truncated=False))
@@ -67,14 +69,16 @@ def _envelope(alert: Alert, evidence: dict[str, dict[str, Any]], *, truncated: b
 
 def _evidence_record(evidence: Evidence) -> dict[str, Any]:
     return {
-        "sentences": [{"text": _clean(quote.text), "start": quote.start, "end": quote.end} for quote in evidence.quotes],
+        "sentences": [
+            {"text": _clean(quote.text), "start": quote.start, "end": quote.end} for quote in evidence.quotes
+        ],
         "terms": [{"term": term, "weight": weight} for term, weight in evidence.terms],
         "against": [{"term": term, "weight": weight} for term, weight in evidence.against],
     }
 
 
 def _drop_weakest(evidence: dict[str, dict[str, Any]]) -> bool:
-    """Take the last sentence, or else the terms, from the label that stands last among those that have most; False when nothing is left."""
+    """Take one sentence, or else the terms, from the last of the labels that have most; False when nothing is left."""
     most = max((len(record["sentences"]) for record in evidence.values()), default=0)
     for record in reversed(evidence.values()):
         if most and len(record["sentences"]) == most:

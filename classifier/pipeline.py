@@ -1,11 +1,13 @@
 """
 The two jobs of the daemon, over ports.
 
-    ingest:   Inbox.settled | Ledger.unrecorded | Inbox.read | parse_article | Model.tag | RuleSet.match | make_alert | render | Ledger.record
+    ingest:   Inbox.settled | Ledger.unrecorded | Inbox.read | parse_article | Model.tag | RuleSet.match | make_alert |
+        render | Ledger.record
     deliver:  Ledger.claim | Sender.send | next_step | Ledger.settle
 
 The functions here order calls; what to do is decided by the values they pass along.
-A crash between any two calls loses nothing: a file without a verdict is found again, a message without a settlement becomes due again.
+A crash between any two calls loses nothing: a file without a verdict is found again, a message without a settlement
+becomes due again.
 """
 
 import datetime as dt
@@ -142,7 +144,8 @@ class Ingest:
             body = render(alert)
             rule = alert.match.rule
             messages += [
-                Message(id=message_id(article, rule.id, endpoint), endpoint_id=endpoint, rule_id=rule.id, body=body) for endpoint in rule.to
+                Message(id=message_id(article, rule.id, endpoint), endpoint_id=endpoint, rule_id=rule.id, body=body)
+                for endpoint in rule.to
             ]
         return Scored(article=article, tags=tags, model=self.model.reference, alerts=alerts, messages=tuple(messages))
 

@@ -17,7 +17,9 @@ from classifier.tags import Tags
 
 Clock = Callable[[], dt.datetime]  # now, aware, UTC
 Jitter = Callable[[], float]  # a fresh number in [-1, 1]
-Checkpoint = Callable[[str], None]  # told the name of each point where a crash must lose nothing; does nothing in production
+Checkpoint = Callable[
+    [str], None
+]  # told the name of each point where a crash must lose nothing; does nothing in production
 
 FileState = Literal["scored", "duplicate", "rejected"]
 
@@ -165,15 +167,15 @@ class Ledger(Protocol):
         ...
 
     def record(self, file: FileVersion, verdict: Verdict, now: dt.datetime) -> None:
-        """Store what became of *file*, with article, tags, matches and outgoing messages; storing it again changes nothing."""
+        """Store what became of *file*, with all that follows from it; storing it again changes nothing."""
         ...
 
     def claim(self, endpoint_id: str, now: dt.datetime, lease: dt.timedelta) -> Claim | None:
-        """Take the message of one endpoint that has been due longest, if any; nobody else gets it before *now* + *lease*."""
+        """Take the message of one endpoint that has been due longest, if any, for the time of *lease*."""
         ...
 
     def settle(self, claim: Claim, outcome: Outcome, step: Step, now: dt.datetime) -> bool:
-        """Store what one try came to; False, and nothing stored, when the lease has run out and somebody else took over."""
+        """Store what one try came to; False, and nothing stored, when somebody else took over."""
         ...
 
     def outbox(self, *, states: Sequence[str], limit: int) -> Sequence[OutboxRow]:

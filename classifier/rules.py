@@ -93,7 +93,12 @@ def parse_rules(tables: Sequence[object], taxonomy: Taxonomy, endpoints: Sequenc
     first: dict[str, int] = {}
     for position, rule in enumerate(rules):
         if rule.id and first.setdefault(rule.id, position) != position:
-            problems.append(Problem(f"rule[{position}].id", f"{rule.id!r} is the id of rule[{first[rule.id]}] too; every rule needs its own"))
+            problems.append(
+                Problem(
+                    f"rule[{position}].id",
+                    f"{rule.id!r} is the id of rule[{first[rule.id]}] too; every rule needs its own",
+                )
+            )
     if problems:
         raise RuleError("rules", tuple(problems))
     return RuleSet(tuple(rules))
@@ -113,15 +118,22 @@ class _RuleReader:
 
     def read(self) -> Rule:
         known = ["id", "to", "bands", *self._facets]
-        for key in self._table:
-            if key not in known:
-                self._fault(key, f"no such key{_suggest(key, known)}; a rule has {', '.join(known)}")
-        wanted = {facet: frozenset(self._names(facet, labels)) for facet, labels in self._facets.items() if facet in self._table}
-        if not wanted:
+        strange = [key for key in self._table if key not in known]
+        for key in strange:
+            self._fault(key, f"no such key{_suggest(key, known)}; a rule has {', '.join(known)}")
+        wanted = {
+            facet: frozenset(self._names(facet, labels))
+            for facet, labels in self._facets.items()
+            if facet in self._table
+        }
+        if not wanted and not strange:
             self._fault("", f"no condition; name at least one of {', '.join(self._facets)}")
         bands = self._names("bands", [str(band) for band in Band]) if "bands" in self._table else [Band.ALERT]
         return Rule(
-            id=self._id(), wanted=wanted, bands=frozenset(map(Band, bands)), to=tuple(dict.fromkeys(self._names("to", self._endpoints)))
+            id=self._id(),
+            wanted=wanted,
+            bands=frozenset(map(Band, bands)),
+            to=tuple(dict.fromkeys(self._names("to", self._endpoints))),
         )
 
     def _id(self) -> str:
@@ -134,7 +146,9 @@ class _RuleReader:
     def _names(self, key: str, known: Sequence[str]) -> list[str]:
         value = self._table.get(key)
         if not isinstance(value, list) or not value or not all(isinstance(item, str) for item in value):
-            self._fault(key, f"a list with at least one of {', '.join(known) or '(nothing defined yet)'} needed, got {value!r}")
+            self._fault(
+                key, f"a list with at least one of {', '.join(known) or '(nothing defined yet)'} needed, got {value!r}"
+            )
             return []
         for position, item in enumerate(value):
             if item not in known:

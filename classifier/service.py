@@ -1,8 +1,8 @@
 """
 The daemon's clockwork: APScheduler calls the jobs, nothing more.
 
-Keeps: no job ever runs twice at the same time, a job that fails is logged and called again at its next time, and a stop waits
-for what is running. What was found and sent is in the ledger; the scheduler remembers nothing.
+Keeps: no job ever runs twice at the same time, a job that fails is logged and called again at its next time, and a
+stop waits for what is running. What was found and sent is in the ledger; the scheduler remembers nothing.
 """
 
 import datetime as dt
@@ -28,19 +28,26 @@ class Job:
 
 def run_service(jobs: Mapping[str, Job], stop: threading.Event, started_at: dt.datetime) -> None:
     """
-    Call the jobs, first at *started_at*, until *stop* is set or SIGTERM or SIGINT comes; then let running jobs end and return.
+    Call the jobs, first at *started_at*, until *stop* is set or SIGTERM or SIGINT comes; then let running jobs end and
+    return.
 
     Must be called from the main thread. Jobs should look at *stop* between two pieces of work.
     """
-    logging.getLogger("apscheduler").setLevel(logging.ERROR)  # it warns whenever a job is still running at its next time: that is normal
+    logging.getLogger("apscheduler").setLevel(
+        logging.ERROR
+    )  # it warns whenever a job is still running at its next time: that is normal
     scheduler = BackgroundScheduler(
         executors={"default": ThreadPoolExecutor(len(jobs))},  # one thread per job: a hanging one delays no other
         job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
         timezone="UTC",
     )
     for name, job in jobs.items():
-        scheduler.add_job(_guarded, "interval", args=(name, job.run), seconds=job.every_s, id=name, next_run_time=started_at)
-    previous = {number: signal.signal(number, lambda _number, _frame: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)}
+        scheduler.add_job(
+            _guarded, "interval", args=(name, job.run), seconds=job.every_s, id=name, next_run_time=started_at
+        )
+    previous = {
+        number: signal.signal(number, lambda _number, _frame: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)
+    }
     scheduler.start()
     try:
         stop.wait()
@@ -57,4 +64,4 @@ def _guarded(name: str, run: Callable[[], object]) -> None:
     try:
         run()
     except Exception as error:  # noqa: BLE001 - the next tick tries again
-        _LOG.error("job %s failed: %s: %s", name, type(error).__name__, error)  # noqa: TRY400 - one line per event
+        _LOG.error("job %s failed: %s: %s", name, type(error).__name__, error)

@@ -2,7 +2,8 @@
 The settings file: TOML in, checked values out, every fault at once.
 
 Hides: pydantic and TOML. Unknown keys are faults, so a misspelt one is never silently ignored.
-Addresses and secrets can stand in the file, in the environment (``url_env``) or in files of their own (``url_file``); no message repeats them.
+Addresses and secrets can stand in the file, in the environment (``url_env``) or in files of their own (``url_file``);
+no message repeats them.
 """
 
 import difflib
@@ -84,7 +85,9 @@ class DeliverySettings(_Table):
     @model_validator(mode="after")
     def _lease_outlasts_a_try(self) -> "DeliverySettings":
         if self.lease_s <= 2 * self.total_timeout_s:
-            message = f"lease_s must be more than twice total_timeout_s, got {self.lease_s:g} and {self.total_timeout_s:g}"
+            message = (
+                f"lease_s must be more than twice total_timeout_s, got {self.lease_s:g} and {self.total_timeout_s:g}"
+            )
             raise ValueError(message)
         return self
 
@@ -190,7 +193,25 @@ def load_settings(
         ModelError: from *taxonomy_of*.
     """
     path = Path(path).absolute()
-    table = _read_toml(path)
+    return parse_settings(_read_toml(path), path, taxonomy_of, environment)
+
+
+def parse_settings(
+    table: Mapping[str, Any], path: Path, taxonomy_of: Callable[[Path | None], Taxonomy], environment: Mapping[str, str]
+) -> CheckedSettings:
+    """
+    Check the parsed content of a settings file.
+
+    Args:
+        table: what TOML made of it.
+        path: of the file, absolute; paths in it are relative to its folder.
+        taxonomy_of: as for `load_settings`.
+        environment: as for `load_settings`.
+
+    Raises:
+        ConfigError: with every problem found.
+        ModelError: from *taxonomy_of*.
+    """
     problems: list[Problem] = []
     try:
         settings = Settings.model_validate(table)
@@ -305,7 +326,9 @@ def _known_keys(location: tuple[str | int, ...]) -> list[str]:
     return list(table.model_fields)
 
 
-def _receiver(endpoint: EndpointSettings, path: str, base: Path, environment: Mapping[str, str], problems: list[Problem]) -> Receiver:
+def _receiver(
+    endpoint: EndpointSettings, path: str, base: Path, environment: Mapping[str, str], problems: list[Problem]
+) -> Receiver:
     def look_up(name: str, given: SecretStr | None, variable: str | None, file: Path | None) -> str:
         if given is not None:
             return given.get_secret_value()
@@ -317,7 +340,9 @@ def _receiver(endpoint: EndpointSettings, path: str, base: Path, environment: Ma
         try:
             return (base / (file or "")).read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
-            problems.append(Problem(f"{path}.{name}_file", f"cannot be read: {getattr(error, 'strerror', None) or 'it is no text'}"))
+            problems.append(
+                Problem(f"{path}.{name}_file", f"cannot be read: {getattr(error, 'strerror', None) or 'it is no text'}")
+            )
             return ""
 
     url = look_up("url", endpoint.url, endpoint.url_env, endpoint.url_file)
@@ -329,7 +354,9 @@ def _receiver(endpoint: EndpointSettings, path: str, base: Path, environment: Ma
             keys.append(parse_secret(secret))
         except ValueError as error:
             problems.append(Problem(f"{path}.secret", str(error)))
-    return Receiver(id=endpoint.id, url=url, keys=tuple(keys), allow=tuple(parse_allowed(item) for item in endpoint.allow))
+    return Receiver(
+        id=endpoint.id, url=url, keys=tuple(keys), allow=tuple(parse_allowed(item) for item in endpoint.allow)
+    )
 
 
 def _absolute_sqlite(url: str, base: Path) -> str:

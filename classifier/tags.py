@@ -1,8 +1,8 @@
 """
 From scores to tags: which labels an article carries, and how sure that is.
 
-A label's score falls into one of three bands: ``alert`` (right often enough to wake somebody), ``review`` (worth a look) or silent (no tag).
-The limits are per label and belong to the model, because they are fitted with it.
+A label's score falls into one of three bands: ``alert`` (right often enough to wake somebody), ``review`` (worth a
+look) or silent (no tag). The limits are per label and belong to the model, because they are fitted with it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from classifier.taxonomy import Taxonomy
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
 
@@ -94,7 +93,8 @@ class Tags:
     """
     What one article is about.
 
-    Every facet is an attribute by its plural name (``tags.sectors``, ``tags.policy_types``): a tuple of `Tag`, highest score first.
+    Every facet is an attribute by its plural name (``tags.sectors``, ``tags.policy_types``): a tuple of `Tag`, highest
+    score first.
 
     Attributes:
         by_facet: the same as a mapping; every facet of the model is a key.
@@ -138,7 +138,9 @@ def decide_tags(
         One `Tags` per article, highest score first; ties keep the order of the taxonomy.
     """
     return tuple(
-        _decide(scores.row(position), bands, taxonomy) if reason is None else Tags({facet.plural: () for facet in taxonomy}, reason)
+        _decide(scores.row(position), bands, taxonomy)
+        if reason is None
+        else Tags({facet.plural: () for facet in taxonomy}, reason)
         for position, reason in enumerate(abstentions)
     )
 

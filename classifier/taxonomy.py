@@ -1,8 +1,8 @@
 """
 The labels a model can give, grouped in facets.
 
-A facet is data: its labels, its definitions and the word used for it in JSON, TOML and Python (`Facet.plural`) all come from the taxonomy,
-so a third facet needs a new table in the file and no code.
+A facet is data: its labels, its definitions and the word used for it in JSON, TOML and Python (`Facet.plural`) all
+come from the taxonomy, so a third facet needs a new table in the file and no code.
 """
 
 import re
@@ -14,7 +14,22 @@ from classifier.errors import CorpusError
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 # Words that already mean something else in a tag record, a corpus row or a rule, so no facet can be called that.
 _RESERVED = frozenset(
-    {"id", "title", "text", "date", "source", "article_id", "abstained", "model", "bands", "to", "facets", "labels", "form", "quality"}
+    {
+        "id",
+        "title",
+        "text",
+        "date",
+        "source",
+        "article_id",
+        "abstained",
+        "model",
+        "bands",
+        "to",
+        "facets",
+        "labels",
+        "form",
+        "quality",
+    }
 )
 
 
@@ -90,9 +105,13 @@ def parse_taxonomy(table: Mapping[str, object], *, source: str = "taxonomy") -> 
         CorpusError: the first entry at fault, by its path.
     """
     if unknown := set(table) - {"facet"}:
-        raise CorpusError(source, f"unknown key {sorted(unknown)[0]!r}; a taxonomy holds [[facet]] tables only")
-    facets = tuple(_parse_facet(raw, f"facet[{i}]", source) for i, raw in enumerate(_tables(table, "facet", "", source)))
-    _refuse_repeats([name for facet in facets for name in {facet.id, facet.plural}], "facet name", source)
+        raise CorpusError(source, f"unknown key {min(unknown)!r}; a taxonomy holds [[facet]] tables only")
+    facets = tuple(
+        _parse_facet(raw, f"facet[{i}]", source) for i, raw in enumerate(_tables(table, "facet", "", source))
+    )
+    _refuse_repeats(
+        [name for facet in facets for name in dict.fromkeys((facet.id, facet.plural))], "facet name", source
+    )
     _refuse_repeats([label for facet in facets for label in facet.label_ids], "label id", source)
     return Taxonomy(facets)
 
@@ -102,7 +121,8 @@ def _parse_facet(raw: Mapping[str, object], path: str, source: str) -> Facet:
     facet_id = _name(raw, "id", path, source)
     plural = _name(raw, "plural", path, source) if "plural" in raw else facet_id + "s"
     labels = tuple(
-        _parse_label(item, f"{path}.label[{i}]", source) for i, item in enumerate(_tables(raw, "label", path + ".", source))
+        _parse_label(item, f"{path}.label[{i}]", source)
+        for i, item in enumerate(_tables(raw, "label", path + ".", source))
     )
     return Facet(id=facet_id, plural=plural, labels=labels)
 
@@ -129,7 +149,9 @@ def _name(raw: Mapping[str, object], key: str, path: str, source: str) -> str:
     if not isinstance(value, str) or not _NAME.fullmatch(value):
         raise CorpusError(source, f"{path}.{key}: a lower-case name such as 'power_batteries' needed, got {value!r}")
     if value in _RESERVED:
-        raise CorpusError(source, f"{path}.{key}: {value!r} already means something else in our records; choose another name")
+        raise CorpusError(
+            source, f"{path}.{key}: {value!r} already means something else in our records; choose another name"
+        )
     return value
 
 

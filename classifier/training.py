@@ -2,18 +2,20 @@
 Labelled examples in, a calibrated linear classifier out.
 
     examples --folds--> out-of-fold scores --> calibration and bands
-             --fit----> weights, with the calibration folded in --> Model (pure data) and a scikit-learn pipeline that computes the same
+             --fit----> weights, with the calibration folded in --> Model (pure data) and a scikit-learn pipeline that
+             computes the same
 
-One binary logistic regression per label on shared tf-idf features. Examples whose label is unknown do not take part in that label's fit.
-Everything that turns scores into decisions (Platt's sigmoid, the bands) is fitted on out-of-fold scores of the examples themselves;
-*background* examples, of another genre, only help to learn words: they carry less weight and have no say in the decisions.
+One binary logistic regression per label on shared tf-idf features. Examples whose label is unknown do not take part in
+that label's fit. Everything that turns scores into decisions (Platt's sigmoid, the bands) is fitted on out-of-fold
+scores of the examples themselves; *background* examples, of another genre, only help to learn words: they carry less
+weight and have no say in the decisions.
 
-Platt: "Probabilistic Outputs for Support Vector Machines" (1999), with his smoothed targets. The sigmoid of a linear score is again a
-linear score, so it disappears into weights and intercepts.
+Platt: "Probabilistic Outputs for Support Vector Machines" (1999), with his smoothed targets. The sigmoid of a linear
+score is again a linear score, so it disappears into weights and intercepts.
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -23,7 +25,6 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import KFold
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import LabelBinarizer
@@ -37,6 +38,7 @@ from classifier.tags import Bands
 from classifier.taxonomy import Taxonomy
 
 Progress = Callable[[str, int, int], None]
+_Parallel = Callable[[Iterable[Any]], Iterable[Any]]  # what joblib.Parallel is to us
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +75,8 @@ class Training:
     Attributes:
         model: ready to use.
         pipeline: the same as fitted scikit-learn objects of standard classes.
-        out_of_fold: float64 of shape (n_examples, n_labels): calibrated scores of each example from a fit that had not seen it.
+        out_of_fold: float64 of shape (n_examples, n_labels): calibrated scores of each example from a fit that had not
+            seen it.
         support: positive examples per label, background included.
     """
 
@@ -97,7 +100,8 @@ def train(
     Train a model.
 
     Args:
-        examples: labelled texts of the genre the model is for; every label needs at least two positive ones here or in *background*.
+        examples: labelled texts of the genre the model is for; every label needs at least two positive ones here or in
+            *background*.
         taxonomy: facets and labels.
         background: labelled texts of another genre.
         spec: how to train; the defaults suit some thousand articles.
@@ -110,16 +114,19 @@ def train(
     """
     spec = spec or TrainingSpec()
     labels = taxonomy.label_ids
-    data = _Data.gather(examples, background, labels, spec)
+    data = _Data.gather(examples, background, labels, spec, seed)
     _check(data, labels, spec)
     run = Parallel(n_jobs=spec.n_jobs, return_as="generator")
-    raw = _out_of_fold(data, spec, seed, run, on_progress)
+    raw = _out_of_fold(data, spec, run, on_progress)
     sigmoids = _fit_sigmoids(raw, data)
     calibrated = _logistic(raw * sigmoids[:, 0] + sigmoids[:, 1])
     vectorizer, matrix = _vectorize(data, np.arange(len(data.texts)), spec)
-    coefficients, intercepts = _fit_labels(matrix, data, np.arange(len(data.texts)), spec, run, _step(on_progress, "fit", len(labels)))
+    coefficients, intercepts = _fit_labels(
+        matrix, data, np.arange(len(data.texts)), spec, run, _step(on_progress, "fit", len(labels))
+    )
     keep = _strongest(coefficients, spec.max_terms)
-    # The sigmoid of label k is folded into column k. Scores of the final fit are a little more extreme than those of the folds; that is left.
+    # The sigmoid of label k is folded into column k. Scores of the final fit are a little more extreme than those of
+    # the folds; that is left.
     weights = (coefficients[keep] * sigmoids[:, 0]).astype(np.float32)
     offsets = (intercepts * sigmoids[:, 0] + sigmoids[:, 1]).astype(np.float32)
     terms, idf = vectorizer.get_feature_names_out()[keep], vectorizer.idf_[keep].astype(np.float32)
@@ -141,16 +148,20 @@ def build_pipeline(model: Model) -> Pipeline:
     """
     Return scikit-learn objects that compute what *model* computes.
 
-    ``pipeline.predict_proba([model.prepare(text), ...])`` has shape (n_articles, n_labels) and equals ``model.score([text, ...]).values``
-    to 1e-4. Only standard classes are inside, so the pickle needs nothing of ours.
+    ``pipeline.predict_proba([model.prepare(text), ...])`` has shape (n_articles, n_labels) and equals
+    ``model.score([text, ...]).values`` to 1e-4. Only standard classes are inside, so the pickle needs nothing of ours.
     """
-    vectorizer = TfidfVectorizer(**VECTORIZER_SETTINGS, vocabulary={term: i for i, term in enumerate(model.vectorizer.terms)})
+    vectorizer = TfidfVectorizer(
+        **VECTORIZER_SETTINGS, vocabulary={term: i for i, term in enumerate(model.vectorizer.terms)}
+    )
     vectorizer.idf_ = model.vectorizer.idf.astype(np.float64)
     n_terms, n_labels = model.weights.shape
     classifier = OneVsRestClassifier(LogisticRegression())
     classifier.n_features_in_ = n_terms
     # As after a fit on an indicator matrix: several labels at once, each with its own column.
-    classifier.label_binarizer_ = LabelBinarizer(sparse_output=True).fit(np.eye(max(2, n_labels), dtype=int)[:, :n_labels])
+    classifier.label_binarizer_ = LabelBinarizer(sparse_output=True).fit(
+        np.eye(max(2, n_labels), dtype=int)[:, :n_labels]
+    )
     classifier.estimators_ = [_fitted_regression(model.weights[:, k], model.intercepts[k]) for k in range(n_labels)]
     return make_pipeline(vectorizer, classifier)
 
@@ -174,9 +185,10 @@ def decide_bands(
     """
     Choose each label's limits on out-of-fold scores.
 
-    The review limit is where F1 is best, drawn towards the limit that is best for all labels together the fewer positives a label has.
-    The alert limit is the lowest score above which precision stays at *spec.alert_precision*, after one wrong alert has been added to
-    what was seen; a label with too few positives, or one that never gets there, has none.
+    The review limit is where F1 is best, drawn towards the limit that is best for all labels together the fewer
+    positives a label has. The alert limit is the lowest score above which precision stays at *spec.alert_precision*,
+    after one wrong alert has been added to what was seen; a label with too few positives, or one that never gets
+    there, has none.
     """
     everything = known.ravel()
     overall = _best_f1_limit(scores.ravel()[everything], positive.ravel()[everything])
@@ -194,20 +206,36 @@ def decide_bands(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Data:
-    """Texts and truth of examples (first) and background; `weights` are per text."""
+    """
+    Texts and truth of the examples, then of the background.
+
+    Attributes:
+        weights: per text.
+        folds: which fold a text belongs to; -1 for background, which is never held out.
+    """
 
     texts: list[str]
     positive: NDArray[np.bool_]
     known: NDArray[np.bool_]
     weights: NDArray[np.float64]
+    folds: NDArray[np.int64]
     n_own: int
 
     @classmethod
-    def gather(cls, examples: Sequence[Example], background: Sequence[Example], labels: Sequence[str], spec: TrainingSpec) -> "_Data":
+    def gather(
+        cls,
+        examples: Sequence[Example],
+        background: Sequence[Example],
+        labels: Sequence[str],
+        spec: TrainingSpec,
+        seed: int,
+    ) -> "_Data":
+        own = np.random.default_rng(seed).permutation(np.arange(len(examples)) % spec.folds)
         rows = [*examples, *background]
         positive, known = truth_table(rows, labels)
-        weights = np.array([1.0] * len(examples) + [spec.background_weight] * len(background))
-        return cls([normalise(row.text) for row in rows], positive, known, weights, len(examples))
+        weights = np.array([1.0] * len(own) + [spec.background_weight] * len(background))
+        folds = np.concatenate([own, np.full(len(background), -1)])
+        return cls([normalise(row.text) for row in rows], positive, known, weights, folds, len(own))
 
 
 def _check(data: _Data, labels: Sequence[str], spec: TrainingSpec) -> None:
@@ -219,26 +247,27 @@ def _check(data: _Data, labels: Sequence[str], spec: TrainingSpec) -> None:
             ("negative", (~data.positive & data.known)[:, column].sum()),
         ):
             if count < 2:  # noqa: PLR2004 - one example cannot be both learnt from and tried
-                raise CorpusError("corpus", f"label {label!r} has {count} {wanted} examples; at least 2 needed, or take it out of the taxonomy")
+                raise CorpusError(
+                    "corpus",
+                    f"label {label!r} has {count} {wanted} examples; at least 2 needed, or take it out of the taxonomy",
+                )
 
 
-def _step(on_progress: Progress | None, name: str, size: int) -> Callable[[int], None]:
-    return (lambda done: on_progress(name, done, size)) if on_progress else (lambda _done: None)
+def _step(on_progress: Progress | None, name: str, size: int, before: int = 0) -> Callable[[int], None]:
+    return (lambda done: on_progress(name, before + done, size)) if on_progress else (lambda _done: None)
 
 
 def _out_of_fold(
-    data: _Data, spec: TrainingSpec, seed: int, run: Any, on_progress: Progress | None
+    data: _Data, spec: TrainingSpec, run: "_Parallel", on_progress: Progress | None
 ) -> NDArray[np.float64]:
+    """Return the linear score of each example from a fit that had not seen its fold."""
     raw = np.zeros((data.n_own, data.positive.shape[1]))
-    splits = list(KFold(spec.folds, shuffle=True, random_state=seed).split(np.arange(data.n_own)))
-    background = np.arange(data.n_own, len(data.texts))
     total = spec.folds * data.positive.shape[1]
-    for number, (kept, held) in enumerate(splits):
-        rows = np.concatenate([kept, background])
+    for number in range(spec.folds):
+        held, rows = np.flatnonzero(data.folds == number), np.flatnonzero(data.folds != number)
         vectorizer, matrix = _vectorize(data, rows, spec)
-        report = _step(on_progress, "cross-validation", total)
-        done = number * data.positive.shape[1]
-        coefficients, intercepts = _fit_labels(matrix, data, rows, spec, run, lambda n, done=done: report(done + n))
+        report = _step(on_progress, "cross-validation", total, number * data.positive.shape[1])
+        coefficients, intercepts = _fit_labels(matrix, data, rows, spec, run, report)
         raw[held] = vectorizer.transform([data.texts[i] for i in held]) @ coefficients + intercepts
     return raw
 
@@ -249,18 +278,26 @@ def _vectorize(data: _Data, rows: NDArray[np.int64], spec: TrainingSpec) -> tupl
 
 
 def _fit_labels(
-    matrix: csr_matrix, data: _Data, rows: NDArray[np.int64], spec: TrainingSpec, run: Any, report: Callable[[int], None]
+    matrix: csr_matrix,
+    data: _Data,
+    rows: NDArray[np.int64],
+    spec: TrainingSpec,
+    run: "_Parallel",
+    report: Callable[[int], None],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Fit one regression per label; return coefficients of shape (n_terms, n_labels) and intercepts of shape (n_labels,)."""
+    """Fit one regression per label: coefficients of shape (n_terms, n_labels), intercepts of shape (n_labels,)."""
     columns = []
     jobs = (
-        delayed(_fit_label)(matrix, data.positive[rows, k], data.known[rows, k], data.weights[rows], spec.inverse_regularisation)
+        delayed(_fit_label)(
+            matrix, data.positive[rows, k], data.known[rows, k], data.weights[rows], spec.inverse_regularisation
+        )
         for k in range(data.positive.shape[1])
     )
     for done, column in enumerate(run(jobs), start=1):
         columns.append(column)
         report(done)
-    return np.stack([coefficients for coefficients, _ in columns], axis=1), np.array([intercept for _, intercept in columns])
+    coefficients, intercepts = zip(*columns, strict=True)
+    return np.stack(coefficients, axis=1), np.array(intercepts)
 
 
 def _fit_label(
@@ -270,13 +307,16 @@ def _fit_label(
     target = positive[rows]
     if target.all() or not target.any():  # a fold can lose all positives of a rare label: no evidence either way
         return np.zeros(matrix.shape[1]), -4.0
-    regression = LogisticRegression(C=c, class_weight="balanced", solver="liblinear", random_state=0, max_iter=200)
-    regression.fit(matrix[rows], target, sample_weight=weights[rows])
+    # Positives and negatives weigh the same in sum. scikit-learn's "balanced" would count examples instead of weights, and
+    # let background decide how much an article counts.
+    balanced = weights[rows] * np.where(target, 0.5 / weights[rows][target].sum(), 0.5 / weights[rows][~target].sum())
+    regression = LogisticRegression(C=c, solver="liblinear", random_state=0, max_iter=200)
+    regression.fit(matrix[rows], target, sample_weight=balanced * weights[rows].sum())
     return regression.coef_[0], float(regression.intercept_[0])
 
 
 def _fit_sigmoids(raw: NDArray[np.float64], data: _Data) -> NDArray[np.float64]:
-    """Return slope and offset of Platt's sigmoid per label, shape (n_labels, 2); few positives lean on the common slope and offset."""
+    """Return slope and offset of Platt's sigmoid per label, (n_labels, 2); few positives lean on the common ones."""
     positive, known = data.positive[: data.n_own], data.known[: data.n_own]
     everything = known.ravel()
     common = _fit_sigmoid(raw.ravel()[everything], positive.ravel()[everything])
@@ -291,7 +331,7 @@ def _fit_sigmoids(raw: NDArray[np.float64], data: _Data) -> NDArray[np.float64]:
 
 
 def _fit_sigmoid(scores: NDArray[np.float64], positive: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Fit slope and offset by Newton's method on Platt's smoothed targets; the slope is kept positive, so the order of scores stays."""
+    """Fit slope and offset by Newton's method on Platt's smoothed targets; a positive slope keeps the order."""
     n_positive, n_negative = int(positive.sum()), int((~positive).sum())
     target = np.where(positive, (n_positive + 1) / (n_positive + 2), 1 / (n_negative + 2))
     design = np.stack([scores, np.ones_like(scores)], axis=1)

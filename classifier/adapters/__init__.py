@@ -1,1 +1,1 @@
-"""The outside world: folders, files, the database, the network. Adapters translate foreign errors and know nothing of each other."""
+"""The outside world: folders, files, database, network. Adapters translate foreign errors and know no other adapter."""

@@ -2,11 +2,11 @@
 Models as folders: ``manifest.json``, ``scorer.npz``, ``pipeline.joblib``, ``MODEL_CARD.md``.
 
 Hides: the file format, digests, atomic writing, where the bundled model is.
-Keeps: nothing is unpickled, ever; `load_model` reads the manifest first, checks every digest, and only then reads arrays with
-``allow_pickle=False``. A folder is complete or absent: it is written beside its place and renamed.
+Keeps: nothing is unpickled, ever; `load_model` reads the manifest first, checks every digest, and only then reads
+arrays with ``allow_pickle=False``. A folder is complete or absent: it is written beside its place and renamed.
 
-When the format changes: raise `FORMAT_VERSION`, keep reading the old one or let `ModelIncompatibleError` say how to go on,
-add the change to CHANGELOG under "Model", and put a folder of the old format into the tests.
+When the format changes: raise `FORMAT_VERSION`, keep reading the old one or let `ModelIncompatibleError` say how to go
+on, add the change to CHANGELOG under "Model", and put a folder of the old format into the tests.
 """
 
 import hashlib
@@ -37,7 +37,8 @@ _MAX_MANIFEST_BYTES = 10_000_000
 
 def bundled(*parts: str) -> Path:
     """
-    Return the path of something that comes with the library: ``bundled("models", "nev-policy")``, ``bundled("seeds", "inbox")``.
+    Return the path of something that comes with the library: ``bundled("models", "nev-policy")``, ``bundled("seeds",
+    "inbox")``.
 
     In an installed package it lies inside the package, in a checkout beside it.
     """
@@ -69,13 +70,21 @@ def load_model(path: Path | str | None = None) -> Model:
     idf, weights, intercepts = arrays["idf"], arrays["weights"], arrays["intercepts"]
     labels = taxonomy.label_ids
     if weights.shape != (len(terms), len(labels)) or idf.shape != (len(terms),) or intercepts.shape != (len(labels),):
-        raise ModelCorruptError(folder / _SCORER, "the arrays do not have the shapes that manifest and vocabulary ask for")
+        raise ModelCorruptError(
+            folder / _SCORER, "the arrays do not have the shapes that manifest and vocabulary ask for"
+        )
     if set(bands) != set(labels):
         raise ModelCorruptError(folder / _MANIFEST, "bands and labels do not agree")
     if not all(array.dtype == np.float32 and np.isfinite(array).all() for array in (idf, weights, intercepts)):
         raise ModelCorruptError(folder / _SCORER, "an array holds something else than finite float32 numbers")
     return Model(
-        name=name, id=model_id, taxonomy=taxonomy, bands=bands, vectorizer=TermVectorizer(terms, idf), weights=weights, intercepts=intercepts
+        name=name,
+        id=model_id,
+        taxonomy=taxonomy,
+        bands=bands,
+        vectorizer=TermVectorizer(terms, idf),
+        weights=weights,
+        intercepts=intercepts,
     )
 
 
@@ -131,13 +140,15 @@ def save_model(folder: Path, model: Model, pipeline: object, facts: Mapping[str,
             (draft / _SCORER).write_bytes(_pack_arrays(model))
             joblib.dump(pipeline, draft / _PIPELINE, compress=("zlib", 9))
             (draft / _CARD).write_text(card, encoding="utf-8")
-            manifest = _manifest(model, facts) | {"sha256": {name: _digest(draft / name) for name in (_SCORER, _PIPELINE, _CARD)}}
+            manifest = _manifest(model, facts) | {
+                "sha256": {name: _digest(draft / name) for name in (_SCORER, _PIPELINE, _CARD)}
+            }
             (draft / _MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
             for path in draft.iterdir():
                 _sync(path)
             if folder.exists():
-                os.replace(folder, Path(scratch) / "old")
-            os.replace(draft, folder)
+                folder.rename(Path(scratch) / "old")
+            draft.rename(folder)
             _sync(folder.parent)
     except OSError as error:
         raise ModelError(folder, f"cannot be written: {error.strerror}") from error
@@ -204,7 +215,9 @@ def _digest(path: Path) -> str:
 def _pack_arrays(model: Model) -> bytes:
     buffer = io.BytesIO()
     terms = np.frombuffer("\n".join(model.vectorizer.terms).encode("utf-8"), np.uint8)
-    np.savez_compressed(buffer, terms=terms, idf=model.vectorizer.idf, weights=model.weights, intercepts=model.intercepts)
+    np.savez_compressed(
+        buffer, terms=terms, idf=model.vectorizer.idf, weights=model.weights, intercepts=model.intercepts
+    )
     return buffer.getvalue()
 
 
@@ -216,7 +229,9 @@ def _read_arrays(path: Path) -> dict[str, Any]:
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in ("terms", "idf", "weights", "intercepts")}
     except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
-        raise ModelCorruptError(path, f"it is no archive of the four arrays of a scorer ({type(error).__name__})") from error
+        raise ModelCorruptError(
+            path, f"it is no archive of the four arrays of a scorer ({type(error).__name__})"
+        ) from error
 
 
 def _sync(path: Path) -> None:

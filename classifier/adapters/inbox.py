@@ -3,8 +3,8 @@ A watched folder, by polling: every pass looks at everything, so no event can be
 
 Hides: what "settled" means and how a stranger's file is read safely.
 Keeps: nothing in the folder is ever changed. Links are not followed and nothing but regular files is opened.
-A file counts as settled when two looks at least the settle time apart, by a clock that does not jump, found the same size, times and inode;
-the look at start-up is the first of the two like any other.
+A file counts as settled when two looks at least the settle time apart, by a clock that does not jump, found the same
+size, times and inode; the look at start-up is the first of the two like any other.
 """
 
 import errno
@@ -22,8 +22,8 @@ from classifier.ports import FileVersion, Read, Rejected
 
 # What other programs leave lying about while they write, copy or synchronise.
 IGNORED_NAMES = (
-    ".*", "*~", "~*", "#*#", "*.tmp", "*.temp", "*.part", "*.partial", "*.crdownload", "*.download", "*.filepart", "*.swp", "*.lock",
-    "@eaDir", "Thumbs.db", "desktop.ini",
+    ".*", "*~", "~*", "#*#", "*.tmp", "*.temp", "*.part", "*.partial", "*.crdownload", "*.download", "*.filepart",
+    "*.swp", "*.lock", "@eaDir", "Thumbs.db", "desktop.ini",
 )  # fmt: skip
 
 
@@ -82,28 +82,39 @@ class FolderInbox:
                     self._seen[version.path] = old if old and old.version == version else _Seen(version, now)
             except OSError as error:
                 self._seen = before
-                raise ArticleError(str(self._folder), "unreadable", f"the folder cannot be read: {error.strerror}") from error
-            ready = [seen.version for seen in self._seen.values() if not seen.is_done and now - seen.since >= self._settle_s]
+                raise ArticleError(
+                    str(self._folder), "unreadable", f"the folder cannot be read: {error.strerror}"
+                ) from error
+            ready = [
+                seen.version for seen in self._seen.values() if not seen.is_done and now - seen.since >= self._settle_s
+            ]
         return sorted(ready, key=lambda version: (version.mtime_ns, version.path))
 
     def read(self, file: FileVersion) -> Read:
         """Return the bytes of exactly this version, a problem with it, or neither when it is gone or has changed."""
         if file.size > self._max_bytes:
-            return Read(None, Rejected(reason="too_large", detail=f"{file.size} bytes, at most {self._max_bytes} are read"))
+            return Read(
+                None, Rejected(reason="too_large", detail=f"{file.size} bytes, at most {self._max_bytes} are read")
+            )
         try:
-            # A pipe put in the file's place would block an open without O_NONBLOCK for ever, a link would lead out of the folder.
-            descriptor = os.open(self._folder / from_text(file.path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            # A pipe put in the file's place would block an open without O_NONBLOCK for ever, a link would lead out of
+            # the folder.
+            descriptor = os.open(
+                self._folder / from_text(file.path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            )
         except OSError as error:
             return self._not_opened(error)
-        with open(descriptor, "rb", closefd=True) as stream:  # noqa: PTH123 - a descriptor, not a path
-            try:
-                if self._version_of(file.path, os.fstat(descriptor)) != file:
-                    return Read(None)
+        try:
+            if self._version_of(file.path, os.fstat(descriptor)) != file:
+                return Read(None)
+            with open(descriptor, "rb", closefd=False) as stream:  # noqa: PTH123 - a descriptor, not a path
                 raw = stream.read(self._max_bytes + 1)
-                is_same = self._version_of(file.path, os.fstat(descriptor)) == file
-            except OSError as error:
-                return self._not_opened(error)
-        return Read(raw) if is_same and len(raw) == file.size else Read(None)
+            is_same = self._version_of(file.path, os.fstat(descriptor)) == file and len(raw) == file.size
+            return Read(raw) if is_same else Read(None)
+        except OSError as error:
+            return self._not_opened(error)
+        finally:
+            os.close(descriptor)
 
     def done(self, files: Iterable[FileVersion]) -> None:
         """Do not report these versions again."""
@@ -135,7 +146,9 @@ class FolderInbox:
     def _version_of(path: str, found: os.stat_result) -> FileVersion | None:
         if not stat.S_ISREG(found.st_mode):
             return None
-        return FileVersion(path=path, size=found.st_size, mtime_ns=found.st_mtime_ns, ctime_ns=found.st_ctime_ns, inode=found.st_ino)
+        return FileVersion(
+            path=path, size=found.st_size, mtime_ns=found.st_mtime_ns, ctime_ns=found.st_ctime_ns, inode=found.st_ino
+        )
 
     @staticmethod
     def _not_opened(error: OSError) -> Read:
@@ -146,12 +159,16 @@ class FolderInbox:
 
 def to_text(name: str) -> str:
     r"""
-    Return a file name as text that any database and any JSON can hold: a byte that is no UTF-8 becomes ``\xNN``, a backslash ``\\``.
+    Return a file name as text that any database and any JSON can hold: a byte that is no UTF-8 becomes ``\xNN``, a
+    backslash ``\\``.
 
     >>> from_text(to_text("bad\udcff\\name")) == "bad\udcff\\name"
     True
     """
-    return "".join("\\\\" if char == "\\" else f"\\x{ord(char) - 0xDC00:02x}" if "\udc80" <= char <= "\udcff" else char for char in name)
+    return "".join(
+        "\\\\" if char == "\\" else f"\\x{ord(char) - 0xDC00:02x}" if "\udc80" <= char <= "\udcff" else char
+        for char in name
+    )
 
 
 def from_text(text: str) -> str:

@@ -1,9 +1,11 @@
 """
-The ledger in a SQL database: what was found, what was decided, what is to be sent. The only truth; everything else can be killed.
+The ledger in a SQL database: what was found, what was decided, what is to be sent. The only truth; everything else can
+be killed.
 
 Hides: SQLAlchemy, transactions, leases, migrations, driver errors.
-Keeps: every public method is one transaction, durable when it returns. On SQLite that means WAL, synchronous=FULL and BEGIN IMMEDIATE.
-A message is delivered under a lease with a token; who comes back after the lease ran out cannot settle any more.
+Keeps: every public method is one transaction, durable when it returns. On SQLite that means WAL, synchronous=FULL and
+BEGIN IMMEDIATE. A message is delivered under a lease with a token; who comes back after the lease ran out cannot
+settle any more.
 """
 
 import datetime as dt
@@ -42,7 +44,11 @@ class UtcDateTime(sa.TypeDecorator[dt.datetime]):
     cache_ok = True
 
     def process_bind_param(self, value: dt.datetime | None, dialect: sa.Dialect) -> int | None:  # noqa: ARG002, D102
-        return None if value is None else int((value - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) / dt.timedelta(microseconds=1))
+        return (
+            None
+            if value is None
+            else int((value - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) / dt.timedelta(microseconds=1))
+        )
 
     def process_result_value(self, value: int | None, dialect: sa.Dialect) -> dt.datetime | None:  # noqa: ARG002, D102
         return None if value is None else dt.datetime(1970, 1, 1, tzinfo=dt.UTC) + dt.timedelta(microseconds=value)
@@ -163,7 +169,9 @@ class SqlLedger:
         with self._reading() as connection:
             for row in connection.execute(query.where(files.c.path.in_([version.path for version in versions]))):
                 known.add(
-                    FileVersion(path=row.path, size=row.size, mtime_ns=row.mtime_ns, ctime_ns=row.ctime_ns, inode=int(row.inode))
+                    FileVersion(
+                        path=row.path, size=row.size, mtime_ns=row.mtime_ns, ctime_ns=row.ctime_ns, inode=int(row.inode)
+                    )
                 )
         return [version for version in versions if version not in known]
 
@@ -187,7 +195,9 @@ class SqlLedger:
                 return
             match verdict:
                 case Scored():
-                    is_new = connection.scalar(sa.select(sa.literal(1)).where(articles.c.id == verdict.article.id)) is None
+                    is_new = (
+                        connection.scalar(sa.select(sa.literal(1)).where(articles.c.id == verdict.article.id)) is None
+                    )
                     if is_new:
                         self._record_article(connection, verdict, now)
                     row |= {"state": "scored" if is_new else "duplicate", "article_id": verdict.article.id}
@@ -216,19 +226,31 @@ class SqlLedger:
         for alert in scored.alerts:
             rule = alert.match.rule
             own = [message for message in scored.messages if message.rule_id == rule.id]
-            values = {"article_id": article.id, "rule_id": rule.id, "rule_version": rule.version, "n_messages": len(own), "created_at": now}
+            values = {
+                "article_id": article.id,
+                "rule_id": rule.id,
+                "rule_version": rule.version,
+                "n_messages": len(own),
+                "created_at": now,
+            }
             connection.execute(matches.insert(), values)
             for message in own:
                 connection.execute(outbox.insert(), _outbox_row(message, article.id, now))
 
     def claim(self, endpoint_id: str, now: dt.datetime, lease: dt.timedelta) -> Claim | None:
-        """Take the message of one endpoint that has been due longest, if any; nobody else gets it before *now* + *lease*."""
+        """Take the message of one endpoint that has been due longest, if any, for the time of *lease*."""
         due = (outbox.c.endpoint_id == endpoint_id) & (outbox.c.due_at <= now)
         with self._reading() as connection:  # most rounds find nothing: they should not take the write lock
             if connection.scalar(sa.select(sa.literal(1)).where(due).limit(1)) is None:
                 return None
         with self._writing() as connection:
-            first = sa.select(outbox).where(due).order_by(outbox.c.due_at, outbox.c.id).limit(1).with_for_update(skip_locked=True)
+            first = (
+                sa.select(outbox)
+                .where(due)
+                .order_by(outbox.c.due_at, outbox.c.id)
+                .limit(1)
+                .with_for_update(skip_locked=True)
+            )
             row = connection.execute(first).one_or_none()
             if row is None:
                 return None
@@ -239,16 +261,28 @@ class SqlLedger:
 
     def settle(self, claim: Claim, outcome: Outcome, step: Step, now: dt.datetime) -> bool:
         """Store what one try came to; False, and nothing stored, when somebody else took over."""
+        change: dict[str, object]
         match step:
             case Delivered():
-                change: dict[str, object] = {"state": "delivered", "due_at": None, "settled_at": now}
+                change = {"state": "delivered", "due_at": None, "settled_at": now}
             case RetryAt():
                 change = {"due_at": step.at}
             case Dead():
                 change = {"state": "dead", "due_at": None, "settled_at": now}
         detail = outcome.detail[:_MAX_DETAIL]
-        change |= {"token": None, "attempts": outbox.c.attempts + 1, "last_result": str(outcome.result), "last_detail": detail}
-        tried = {"message_id": claim.message.id, "result": str(outcome.result), "status": outcome.status, "detail": detail, "tried_at": now}
+        change |= {
+            "token": None,
+            "attempts": outbox.c.attempts + 1,
+            "last_result": str(outcome.result),
+            "last_detail": detail,
+        }
+        tried = {
+            "message_id": claim.message.id,
+            "result": str(outcome.result),
+            "status": outcome.status,
+            "detail": detail,
+            "tried_at": now,
+        }
         with self._writing() as connection:
             mine = (outbox.c.id == claim.message.id) & (outbox.c.token == claim.token)
             if connection.execute(outbox.update().where(mine).values(**change)).rowcount != 1:
@@ -258,7 +292,12 @@ class SqlLedger:
 
     def outbox(self, *, states: Sequence[str], limit: int) -> Sequence[OutboxRow]:
         """Return messages in these states, newest first."""
-        query = sa.select(outbox).where(outbox.c.state.in_(states)).order_by(outbox.c.created_at.desc(), outbox.c.id).limit(limit)
+        query = (
+            sa.select(outbox)
+            .where(outbox.c.state.in_(states))
+            .order_by(outbox.c.created_at.desc(), outbox.c.id)
+            .limit(limit)
+        )
         with self._reading() as connection:
             return [
                 OutboxRow(
@@ -298,11 +337,19 @@ class SqlLedger:
             n_matches = connection.scalar(sa.select(sa.func.count()).select_from(matches)) or 0
             expected = connection.scalar(sa.select(sa.func.coalesce(sa.func.sum(matches.c.n_messages), 0))) or 0
             stuck = connection.scalar(
-                sa.select(sa.func.count()).select_from(outbox).where((outbox.c.state == "pending") != outbox.c.due_at.is_not(None))
+                sa.select(sa.func.count())
+                .select_from(outbox)
+                .where((outbox.c.state == "pending") != outbox.c.due_at.is_not(None))
             )
         checks = (
-            (by_state.get("scored", 0) == n_articles, f"{by_state.get('scored', 0)} files are scored but {n_articles} articles are stored"),
-            (sum(messages.values()) == expected, f"the matches asked for {expected} messages but {sum(messages.values())} are stored"),
+            (
+                by_state.get("scored", 0) == n_articles,
+                f"{by_state.get('scored', 0)} files are scored but {n_articles} articles are stored",
+            ),
+            (
+                sum(messages.values()) == expected,
+                f"the matches asked for {expected} messages but {sum(messages.values())} are stored",
+            ),
             (not stuck, f"{stuck} messages are neither due nor settled"),
         )
         return Audit(
@@ -314,7 +361,7 @@ class SqlLedger:
             faults=tuple(fault for is_fine, fault in checks if not is_fine),
         )
 
-    # -- the database -----------------------------------------------------------------------------------------------------------
+    # -- the database ------------------------------------------------------------------------------------------------
 
     def _open(self, *, create: bool) -> sa.Engine:
         if self._url.get_backend_name() != "sqlite":
@@ -337,11 +384,20 @@ class SqlLedger:
         scripts = ScriptDirectory.from_config(config)
         with self._engine.connect() as connection:
             tables = set(sa.inspect(connection).get_table_names())
-            current = connection.scalar(sa.text("SELECT version_num FROM alembic_version")) if "alembic_version" in tables else None
+            current = (
+                connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
+                if "alembic_version" in tables
+                else None
+            )
         if current is None and tables & set(metadata.tables):
-            raise LedgerError(self._where, "this database has tables of ours but no schema version; it is not a ledger, name another one")
+            raise LedgerError(
+                self._where,
+                "this database has tables of ours but no schema version; it is not a ledger, name another one",
+            )
         if current is not None and current not in {script.revision for script in scripts.walk_revisions()}:
-            raise LedgerError(self._where, f"schema version {current} is newer than this program knows; update the program")
+            raise LedgerError(
+                self._where, f"schema version {current} is newer than this program knows; update the program"
+            )
         if current == scripts.get_current_head():
             return
         if not migrate:
@@ -389,7 +445,7 @@ def _outbox_row(message: Message, article_id: str, now: dt.datetime) -> dict[str
 
 
 def _prepare_sqlite(connection: "DBAPIConnection", _record: object) -> None:
-    connection.isolation_level = None  # type: ignore[attr-defined]  # sqlite3 must not begin transactions of its own: _begin_sqlite does
+    connection.isolation_level = None  # sqlite3 must not begin transactions of its own: _begin_sqlite does
     cursor = connection.cursor()
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")

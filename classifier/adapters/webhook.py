@@ -5,9 +5,10 @@ Hides: httpx, httpcore, name resolution, TLS and every way in which an HTTP exch
 Keeps: `HttpSender.send` never raises for anything the other side does; what happened is an `Outcome`.
 
 Two things httpx does not do by itself live in the network backend below it (httpcore's public extension point):
-the name is resolved once per try, all answers are vetted, and the connection goes to a vetted address, so nothing can change in between,
-while the Host header and the name checked in the certificate stay those of the URL; and every single read and write
-gets no more than what is left of one wall-clock deadline, so a receiver that drips bytes cannot hold us.
+the name is resolved once per try, all answers are vetted, and the connection goes to a vetted address, so nothing can
+change in between, while the Host header and the name checked in the certificate stay those of the URL; and every
+single read and write gets no more than what is left of one wall-clock deadline, so a receiver that drips bytes cannot
+hold us.
 """
 
 import datetime as dt
@@ -36,21 +37,50 @@ IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 Resolve = Callable[[str, int], Sequence[str]]
 
-# Special-use blocks (IANA registries, RFC 6890 and later). `is_global` alone lets NAT64, 6to4, site-local and multicast pass.
+# Special-use blocks (IANA registries, RFC 6890 and later). `is_global` alone lets NAT64, 6to4, site-local and
+# multicast pass.
 _DENIED_V4 = tuple(
     ipaddress.IPv4Network(block)
-    for block in (
-        "0.0.0.0/8 10.0.0.0/8 100.64.0.0/10 127.0.0.0/8 169.254.0.0/16 172.16.0.0/12 192.0.0.0/24 192.0.2.0/24 192.31.196.0/24 "
-        "192.52.193.0/24 192.88.99.0/24 192.168.0.0/16 192.175.48.0/24 198.18.0.0/15 198.51.100.0/24 203.0.113.0/24 224.0.0.0/4 "
-        "240.0.0.0/4 168.63.129.16/32"
-    ).split()
+    for block in [
+        "0.0.0.0/8",
+        "10.0.0.0/8",
+        "100.64.0.0/10",
+        "127.0.0.0/8",
+        "169.254.0.0/16",
+        "172.16.0.0/12",
+        "192.0.0.0/24",
+        "192.0.2.0/24",
+        "192.31.196.0/24",
+        "192.52.193.0/24",
+        "192.88.99.0/24",
+        "192.168.0.0/16",
+        "192.175.48.0/24",
+        "198.18.0.0/15",
+        "198.51.100.0/24",
+        "203.0.113.0/24",
+        "224.0.0.0/4",
+        "240.0.0.0/4",
+        "168.63.129.16/32",
+    ]
 )
 _DENIED_V6 = tuple(
     ipaddress.IPv6Network(block)
-    for block in (
-        "::/96 64:ff9b::/96 64:ff9b:1::/48 100::/64 100:0:0:1::/64 2001::/23 2001:db8::/32 2002::/16 3fff::/20 5f00::/16 fc00::/7 "
-        "fe80::/10 fec0::/10 ff00::/8"
-    ).split()
+    for block in [
+        "::/96",
+        "64:ff9b::/96",
+        "64:ff9b:1::/48",
+        "100::/64",
+        "100:0:0:1::/64",
+        "2001::/23",
+        "2001:db8::/32",
+        "2002::/16",
+        "3fff::/20",
+        "5f00::/16",
+        "fc00::/7",
+        "fe80::/10",
+        "fec0::/10",
+        "ff00::/8",
+    ]
 )
 
 
@@ -154,7 +184,11 @@ class HttpSender:
         try:
             with httpx.Client(transport=_Transport(backend, self._ssl_context), trust_env=False) as client:
                 request = client.build_request(
-                    "POST", endpoint.url, content=message.body, headers=headers, timeout=httpx.Timeout(self._total_timeout_s, connect=self._connect_timeout_s)
+                    "POST",
+                    endpoint.url,
+                    content=message.body,
+                    headers=headers,
+                    timeout=httpx.Timeout(self._total_timeout_s, connect=self._connect_timeout_s),
                 )
                 response = client.send(request, stream=True, follow_redirects=False)
                 try:
@@ -169,8 +203,16 @@ class HttpSender:
         if _FIRST_SUCCESS <= status < _FIRST_REDIRECT:
             return Outcome(result=Result.DELIVERED, status=status, detail=f"HTTP {status}")
         if _FIRST_REDIRECT <= status < _FIRST_CLIENT_ERROR:
-            return Outcome(result=Result.REDIRECTED, status=status, detail=f"HTTP {status}: redirects are not followed; put the final address into the settings")
-        waits = [wait for value in response.headers.get_list("retry-after") if (wait := parse_retry_after(value, now)) is not None]
+            return Outcome(
+                result=Result.REDIRECTED,
+                status=status,
+                detail=f"HTTP {status}: redirects are not followed; put the final address into the settings",
+            )
+        waits = [
+            wait
+            for value in response.headers.get_list("retry-after")
+            if (wait := parse_retry_after(value, now)) is not None
+        ]
         body = bytearray()
         for chunk in response.iter_raw(1024):
             body += chunk
@@ -178,13 +220,17 @@ class HttpSender:
                 break
         said = _one_line(bytes(body[:REPLY_BYTES]).decode("utf-8", "replace"))
         return Outcome(
-            result=Result.REFUSED, status=status, retry_after=max(waits, default=None), detail=f"HTTP {status}: {said}" if said else f"HTTP {status}"
+            result=Result.REFUSED,
+            status=status,
+            retry_after=max(waits, default=None),
+            detail=f"HTTP {status}: {said}" if said else f"HTTP {status}",
         )
 
 
 def parse_retry_after(value: str, now: dt.datetime) -> dt.timedelta | None:
     """
-    Return how long a Retry-After header asks to wait: seconds or an HTTP date (RFC 9110, 10.2.3); None when it is neither.
+    Return how long a Retry-After header asks to wait: seconds or an HTTP date (RFC 9110, 10.2.3); None when it is
+    neither.
 
     A date in the past is no wait at all.
     """
@@ -239,7 +285,9 @@ class _GuardedBackend(httpcore.NetworkBackend):
         trouble: Exception | None = None
         for address in self._vetted(host, port):
             try:
-                stream = self._backend.connect_tcp(str(address), port, self._deadline.limit(timeout), local_address, socket_options)
+                stream = self._backend.connect_tcp(
+                    str(address), port, self._deadline.limit(timeout), local_address, socket_options
+                )
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
                 trouble = error
             else:
@@ -251,7 +299,9 @@ class _GuardedBackend(httpcore.NetworkBackend):
         answers = _within(self._deadline.limit(None), lambda: self._resolve(host, port))
         addresses = list(dict.fromkeys(ipaddress.ip_address(answer.partition("%")[0]) for answer in answers))
         for address in addresses:
-            if not is_public(address) and not any(item.port == port and address in item.network for item in self._endpoint.allow):
+            if not is_public(address) and not any(
+                item.port == port and address in item.network for item in self._endpoint.allow
+            ):
                 raise _BlockedAddressError(str(address))
         if not addresses:
             raise _UnresolvedError
@@ -277,7 +327,9 @@ class _DeadlineStream(httpcore.NetworkStream):
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.NetworkStream:
-        return _DeadlineStream(self._stream.start_tls(ssl_context, server_hostname, self._deadline.limit(timeout)), self._deadline)
+        return _DeadlineStream(
+            self._stream.start_tls(ssl_context, server_hostname, self._deadline.limit(timeout)), self._deadline
+        )
 
     def get_extra_info(self, info: str) -> object:
         return self._stream.get_extra_info(info)
@@ -294,14 +346,19 @@ class _Transport(httpx.BaseTransport):
             httpcore.Request(
                 method=request.method,
                 url=httpcore.URL(
-                    scheme=request.url.raw_scheme, host=request.url.raw_host, port=request.url.port, target=request.url.raw_path
+                    scheme=request.url.raw_scheme,
+                    host=request.url.raw_host,
+                    port=request.url.port,
+                    target=request.url.raw_path,
                 ),
                 headers=request.headers.raw,
                 content=request.content,
                 extensions=request.extensions,
             )
         )
-        return httpx.Response(reply.status, headers=reply.headers, stream=_ReplyStream(reply), extensions=reply.extensions)
+        return httpx.Response(
+            reply.status, headers=reply.headers, stream=_ReplyStream(reply), extensions=reply.extensions
+        )
 
     def close(self) -> None:
         self._pool.close()
@@ -358,10 +415,14 @@ def _outcome_of(error: Exception, deadline: _Deadline) -> Outcome:
         return Outcome(result=Result.TIMEOUT, detail="no complete answer within the total timeout")
     if isinstance(error, _BlockedAddressError):
         return Outcome(
-            result=Result.BLOCKED_ADDRESS, detail=f"the host leads to {error}, which is not a public address; see `allow` in the settings"
+            result=Result.BLOCKED_ADDRESS,
+            detail=f"the host leads to {error}, which is not a public address; see `allow` in the settings",
         )
     if isinstance(error, httpcore.ConnectError) and isinstance(error.__context__, ssl.SSLError):
-        return Outcome(result=Result.TLS_FAILED, detail=_one_line(getattr(error.__context__, "verify_message", "") or "the TLS handshake failed"))
+        return Outcome(
+            result=Result.TLS_FAILED,
+            detail=_one_line(getattr(error.__context__, "verify_message", "") or "the TLS handshake failed"),
+        )
     for kind, (result, detail) in _KINDS.items():
         if isinstance(error, kind):
             return Outcome(result=result, detail=detail)

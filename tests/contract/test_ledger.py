@@ -1,0 +1,363 @@
+"""What every ledger promises, asked of the fake and of SQLite alike; then what only a database can get wrong."""
+
+import datetime as dt
+import hashlib
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from fakes import FakeLedger, version_of
+
+from classifier import Article, LedgerError, Match, Rule, Tag, Tags, parse_article
+from classifier.adapters.ledger import SqlLedger
+from classifier.alerts import Alert, MessageId
+from classifier.delivery import Dead, Delivered, Message, Outcome, Result, RetryAt
+from classifier.ports import Duplicate, Ledger, Rejected, Scored
+from classifier.tags import Band
+
+NOW = dt.datetime(2026, 1, 2, 3, 4, 5, 678_901, tzinfo=dt.UTC)
+LEASE = dt.timedelta(seconds=60)
+OK = Outcome(result=Result.DELIVERED, status=204, detail="HTTP 204")
+FAILED = Outcome(result=Result.REFUSED, status=500, detail="HTTP 500")
+
+
+def later(seconds: float) -> dt.datetime:
+    """Return an instant after NOW."""
+    return NOW + dt.timedelta(seconds=seconds)
+
+
+@pytest.fixture(params=["fake", "sqlite"])
+def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
+    """Return each kind of ledger, empty."""
+    if request.param == "fake":
+        yield FakeLedger()
+        return
+    real = SqlLedger(f"sqlite:///{tmp_path / 'ledger.db'}")
+    yield real
+    real.close()
+
+
+@pytest.fixture
+def sqlite(tmp_path: Path) -> Iterator[SqlLedger]:
+    """Return a ledger in SQLite."""
+    real = SqlLedger(f"sqlite:///{tmp_path / 'ledger.db'}")
+    yield real
+    real.close()
+
+
+def article_of(text: str) -> Article:
+    """Return an article of one sentence."""
+    return parse_article(f"{text}\n\nThe city said so.".encode(), "a.txt")
+
+
+def scored(text: str, *endpoints: str) -> Scored:
+    """Return a verdict with one match and one message per endpoint; no endpoint, no match."""
+    article = article_of(text)
+    tag = Tag("wind", 0.9, Band.ALERT)
+    tags = Tags({"sectors": (tag,)})
+    rule = Rule(id="r", wanted={"sectors": frozenset({"wind"})}, bands=frozenset({Band.ALERT}), to=endpoints)
+    alert = Alert(
+        match=Match(rule=rule, reasons=(tag,)), article=article, tags=tags, evidence={}, model="m@1", created_at=NOW
+    )
+    messages = [
+        Message(
+            id=MessageId(f"msg_{hashlib.sha256((text + e).encode()).hexdigest()[:8]}"),
+            endpoint_id=e,
+            rule_id="r",
+            body=text.encode(),
+        )
+        for e in endpoints
+    ]
+    return Scored(
+        article=article, tags=tags, model="m@1", alerts=(alert,) if endpoints else (), messages=tuple(messages)
+    )
+
+
+def test_unrecorded_leaves_out_what_has_a_verdict(ledger: Ledger) -> None:
+    """Order is kept; a new version of a recorded file counts as new."""
+    a, b, a_again = version_of("a.txt", b"1"), version_of("b.txt", b"2"), version_of("a.txt", b"11")
+    ledger.record(a, scored("one"), NOW)
+
+    assert list(ledger.unrecorded([b, a, a_again])) == [b, a_again]
+    assert list(ledger.unrecorded([])) == []
+
+
+def test_unrecorded_tells_inodes_beyond_63_bits_apart(ledger: Ledger) -> None:
+    """Some file systems number like that."""
+    first, second = version_of("a", inode=2**64 - 1), version_of("a", inode=2**64 - 2)
+    ledger.record(first, Rejected(reason="binary", detail="x"), NOW)
+
+    assert list(ledger.unrecorded([first, second])) == [second]
+
+
+def test_record_ends_every_file_in_one_state(ledger: Ledger) -> None:
+    """Scored, duplicate or rejected, and the audit counts each."""
+    verdict = scored("one", "desk")
+    ledger.record(version_of("a.txt", b"1"), verdict, NOW)
+    ledger.record(version_of("b.txt", b"1"), Duplicate(sha256=verdict.article.id), NOW)
+    ledger.record(version_of("c.txt", b"2"), Rejected(reason="binary", detail="a PNG image"), NOW)
+
+    audit = ledger.audit()
+    assert audit.files == {"scored": 1, "duplicate": 1, "rejected": 1}
+    assert audit.rejections == {"binary": 1}
+    assert (audit.articles, audit.matches, audit.messages, audit.faults) == (1, 1, {"pending": 1}, ())
+    assert ledger.has_content(verdict.article.id)
+    assert not ledger.has_content("0" * 64)
+
+
+def test_record_twice_changes_nothing(ledger: Ledger) -> None:
+    """After a crash the same file may come again."""
+    for _ in range(2):
+        ledger.record(version_of("a.txt", b"1"), scored("one", "desk"), NOW)
+
+    assert ledger.audit().files == {"scored": 1}
+    assert ledger.audit().messages == {"pending": 1}
+
+
+def test_record_of_the_same_bytes_under_another_name_is_a_duplicate(ledger: Ledger) -> None:
+    """Even when nobody asked `has_content` in between."""
+    ledger.record(version_of("a.txt", b"1"), scored("one", "desk"), NOW)
+    ledger.record(version_of("b.txt", b"1"), scored("one", "desk"), NOW)
+
+    assert ledger.audit().files == {"scored": 1, "duplicate": 1}
+    assert ledger.audit().messages == {"pending": 1}
+
+
+def test_claim_gives_each_endpoint_its_own_messages_longest_due_first(ledger: Ledger) -> None:
+    """A claimed message is not given out again."""
+    ledger.record(version_of("a", b"1"), scored("one", "desk", "wire"), NOW)
+    ledger.record(version_of("b", b"2"), scored("two", "desk"), later(1))
+
+    bodies = []
+    while claim := ledger.claim("desk", later(2), LEASE):
+        bodies.append(claim.message.body)
+    assert bodies == [b"one", b"two"]
+    assert ledger.claim("nobody", later(2), LEASE) is None
+    wire = ledger.claim("wire", later(2), LEASE)
+    assert wire is not None
+    assert (wire.message.endpoint_id, wire.message.rule_id, wire.attempts) == ("wire", "r", 0)
+
+
+def test_claim_gives_a_message_out_again_when_the_lease_is_over(ledger: Ledger) -> None:
+    """Whoever had it is gone, or too late: only the newer claim can settle."""
+    ledger.record(version_of("a", b"1"), scored("one", "desk"), NOW)
+    first = ledger.claim("desk", NOW, LEASE)
+    assert first is not None
+    assert ledger.claim("desk", later(59), LEASE) is None
+    second = ledger.claim("desk", later(60), LEASE)
+    assert second is not None
+
+    assert second.message == first.message
+    assert not ledger.settle(first, OK, Delivered(), later(61))
+    assert ledger.audit().messages == {"pending": 1}
+    assert ledger.settle(second, OK, Delivered(), later(61))
+    assert ledger.audit().messages == {"delivered": 1}
+    assert not ledger.settle(second, OK, Delivered(), later(62))
+
+
+def test_settle_puts_a_failed_message_back_until_its_time(ledger: Ledger) -> None:
+    """Tries are counted, the last answer is kept."""
+    ledger.record(version_of("a", b"1"), scored("one", "desk"), NOW)
+    claim = ledger.claim("desk", NOW, LEASE)
+    assert claim is not None
+    ledger.settle(claim, FAILED, RetryAt(later(300)), later(1))
+
+    assert ledger.claim("desk", later(299), LEASE) is None
+    row = ledger.outbox(states=["pending"], limit=5)[0]
+    assert (row.attempts, row.last_result, row.last_detail, row.next_attempt_at) == (
+        1,
+        "refused",
+        "HTTP 500",
+        later(300),
+    )
+    again = ledger.claim("desk", later(300), LEASE)
+    assert again is not None
+    assert (again.attempts, again.message.id) == (1, claim.message.id)
+
+
+def test_retry_gives_dead_messages_a_fresh_schedule(ledger: Ledger) -> None:
+    """The id stays, the count of tries starts again, live messages are left alone."""
+    ledger.record(version_of("a", b"1"), scored("one", "desk", "wire"), NOW)
+    for endpoint in ("desk", "wire"):
+        claim = ledger.claim(endpoint, NOW, LEASE)
+        assert claim is not None
+        ledger.settle(claim, FAILED, Dead(), NOW)
+    dead = ledger.outbox(states=["dead"], limit=5)
+    assert len(dead) == 2
+    assert ledger.claim("desk", later(9e6), LEASE) is None
+
+    assert ledger.retry([dead[0].id, MessageId("msg_unknown")], later(10)) == 1
+    assert ledger.retry(None, later(10)) == 1
+    assert ledger.retry(None, later(10)) == 0
+    again = ledger.claim(dead[0].endpoint_id, later(10), LEASE)
+    assert again is not None
+    assert (again.message.id, again.attempts) == (dead[0].id, 0)
+    assert {row.attempts for row in ledger.outbox(states=["pending"], limit=5)} == {1}
+
+
+def test_outbox_lists_newest_first_and_no_more_than_asked(ledger: Ledger) -> None:
+    """Only the states asked for."""
+    for i in range(3):
+        ledger.record(version_of(str(i), b"x" * (i + 1)), scored(f"text {i}", "desk"), later(i))
+
+    assert [row.created_at for row in ledger.outbox(states=["pending"], limit=2)] == [later(2), later(1)]
+    assert list(ledger.outbox(states=["dead"], limit=2)) == []
+
+
+@pytest.mark.parametrize("text", ["caf\u00e9 \u65b0\u80fd\u6e90 \U0001f50b", "'; DROP TABLE files; --", "a\\xff\\\\b"])
+def test_any_text_round_trips(ledger: Ledger, text: str) -> None:
+    """Names and titles come back as they went in."""
+    file = version_of(text, b"1")
+    ledger.record(file, scored(text, "desk"), NOW)
+    claim = ledger.claim("desk", NOW, LEASE)
+
+    assert list(ledger.unrecorded([file])) == []
+    assert claim is not None
+    assert claim.message.body == text.encode()
+
+
+# -- SQLite only ---------------------------------------------------------------------------------------------------
+
+
+def test_sqlite_is_durable(sqlite: SqlLedger, tmp_path: Path) -> None:
+    """A kill cannot show what a power cut would: so the settings that decide it are asserted."""
+    with sqlite._engine.connect() as connection:
+        pragmas = {
+            name: connection.exec_driver_sql(f"PRAGMA {name}").scalar()
+            for name in ("journal_mode", "synchronous", "foreign_keys")
+        }
+
+    assert pragmas == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
+
+
+def test_what_was_recorded_is_there_after_reopening(tmp_path: Path) -> None:
+    """Files, messages and tries outlive the process."""
+    url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    first = SqlLedger(url)
+    first.record(version_of("a", b"1"), scored("one", "desk"), NOW)
+    claim = first.claim("desk", NOW, LEASE)
+    assert claim is not None
+    first.settle(claim, FAILED, RetryAt(later(5)), NOW)
+    first.close()
+    second = SqlLedger(url, migrate=False)
+
+    assert second.audit().files == {"scored": 1}
+    assert second.outbox(states=["pending"], limit=1)[0].attempts == 1
+    second.close()
+
+
+def test_alembic_makes_the_tables_the_code_uses(sqlite: SqlLedger) -> None:
+    """The migrations and the table definitions describe the same schema."""
+    from alembic.autogenerate import compare_metadata  # noqa: PLC0415
+    from alembic.migration import MigrationContext  # noqa: PLC0415
+
+    from classifier.adapters.ledger import metadata  # noqa: PLC0415
+
+    with sqlite._engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+
+
+_METHODS: dict[str, Callable[[SqlLedger], object]] = {
+    "record": lambda ledger: ledger.record(version_of("b", b"2"), scored("two"), NOW),
+    "claim": lambda ledger: ledger.claim("desk", NOW, LEASE),
+    "retry": lambda ledger: ledger.retry(None, NOW),
+}
+
+
+@pytest.mark.parametrize("method", _METHODS)
+def test_a_locked_database_is_a_ledger_error(
+    method: str, sqlite: SqlLedger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever holds the write lock too long is reported, not waited for without end."""
+    sqlite.record(version_of("a", b"1"), scored("one", "desk"), NOW)
+    sqlite.close()
+    monkeypatch.setattr("classifier.adapters.ledger.BUSY_TIMEOUT_S", 0.05)
+    impatient = SqlLedger(f"sqlite:///{tmp_path / 'ledger.db'}")
+    holder = sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    try:
+        with pytest.raises(LedgerError, match="database is locked") as caught:
+            _METHODS[method](impatient)
+        assert "\n" not in str(caught.value)
+    finally:
+        holder.close()
+        impatient.close()
+
+
+@pytest.mark.parametrize("method", ["unrecorded", "has_content", "outbox", "audit"])
+def test_a_broken_database_is_a_ledger_error(method: str, sqlite: SqlLedger) -> None:
+    """Tables that are gone are reported by the reading methods too."""
+    calls: dict[str, Callable[[], object]] = {
+        "unrecorded": lambda: sqlite.unrecorded([version_of("a")]),
+        "has_content": lambda: sqlite.has_content("x"),
+        "outbox": lambda: sqlite.outbox(states=["dead"], limit=1),
+        "audit": sqlite.audit,
+    }
+    with sqlite._engine.begin() as connection:
+        connection.exec_driver_sql("PRAGMA defer_foreign_keys = ON")
+        for table in ("attempts", "outbox", "matches", "files", "articles"):
+            connection.exec_driver_sql(f"DROP TABLE {table}")
+    with pytest.raises(LedgerError, match="no such table"):
+        calls[method]()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        pytest.param(b"this is not a database, it is a text file of some length", "not a database", id="text-file"),
+        pytest.param("alien", "tables of ours but no schema version", id="alien-tables"),
+        pytest.param("future", "schema version 9999 is newer than this program knows", id="newer-schema"),
+    ],
+)
+def test_a_file_that_is_no_ledger_is_refused_and_left_alone(tmp_path: Path, content: bytes | str, message: str) -> None:
+    """Never start empty over something that may be somebody's data."""
+    path = tmp_path / "ledger.db"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        with sqlite3.connect(path) as connection:
+            connection.execute("CREATE TABLE files (x)")
+            if content == "future":
+                connection.execute("CREATE TABLE alembic_version (version_num TEXT)")
+                connection.execute("INSERT INTO alembic_version VALUES ('9999')")
+        connection.close()
+    before = path.read_bytes()
+
+    with pytest.raises(LedgerError, match=message):
+        SqlLedger(f"sqlite:///{path}")
+    assert path.read_bytes()[28:] == before[28:] or isinstance(content, str)
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("no url", "this is no database URL"),
+        ("sqlite:////proc/nowhere/ledger.db", "its folder cannot be made"),
+        ("nosuchdb://host/x", "no driver for this kind of database is installed"),
+    ],
+)
+def test_an_impossible_url_is_a_ledger_error(url: str, message: str) -> None:
+    """One line, without a driver's jargon."""
+    with pytest.raises(LedgerError, match=message):
+        SqlLedger(url)
+
+
+def test_looking_at_a_ledger_that_is_not_there_makes_none(tmp_path: Path) -> None:
+    """`audit` on a wrong path must not create a database."""
+    with pytest.raises(LedgerError, match="no ledger here yet"):
+        SqlLedger(f"sqlite:///{tmp_path / 'x' / 'ledger.db'}", migrate=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_audit_sees_what_is_missing(sqlite: SqlLedger) -> None:
+    """A message deleted behind our back makes the books not add up."""
+    sqlite.record(version_of("a", b"1"), scored("one", "desk"), NOW)
+    with sqlite._engine.begin() as connection:
+        connection.exec_driver_sql("DELETE FROM outbox")
+        connection.exec_driver_sql("UPDATE files SET state = 'rejected'")
+
+    assert sqlite.audit().faults == (
+        "0 files are scored but 1 articles are stored",
+        "the matches asked for 1 messages but 0 are stored",
+    )

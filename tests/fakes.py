@@ -1,0 +1,183 @@
+"""The ports in memory. They keep every promise of `classifier.ports`; the contract tests hold them to it."""
+
+import datetime as dt
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from classifier.alerts import MessageId
+from classifier.delivery import Dead, Delivered, Message, Outcome, Result, RetryAt, Step
+from classifier.ports import Audit, Claim, Duplicate, FileVersion, OutboxRow, Read, Rejected, Scored, Verdict
+
+
+@dataclass
+class FakeClock:
+    """Stands still until advanced."""
+
+    now: dt.datetime
+
+    def __call__(self) -> dt.datetime:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        """Move on."""
+        self.now += dt.timedelta(seconds=seconds)
+
+
+@dataclass
+class FakeInbox:
+    """Files given as name to bytes; all of them settled."""
+
+    files: dict[str, bytes | Rejected | None] = field(default_factory=dict)
+    finished: set[FileVersion] = field(default_factory=set)
+
+    def settled(self) -> Sequence[FileVersion]:
+        """Return the files that are not done, by name."""
+        versions = [version_of(name, raw if isinstance(raw, bytes) else b"") for name, raw in self.files.items()]
+        return sorted(
+            (version for version in versions if version not in self.finished), key=lambda version: version.path
+        )
+
+    def read(self, file: FileVersion) -> Read:
+        """Return the bytes, the problem, or nothing for a file that is gone."""
+        found = self.files.get(file.path)
+        return Read(None, found) if isinstance(found, Rejected) else Read(found)
+
+    def done(self, files: Iterable[FileVersion]) -> None:
+        """Forget them."""
+        self.finished.update(files)
+
+
+def version_of(name: str, raw: bytes = b"", *, inode: int = 1) -> FileVersion:
+    """Return a file version that differs when the bytes do."""
+    return FileVersion(path=name, size=len(raw), mtime_ns=hash(raw) % 10**12, ctime_ns=0, inode=inode)
+
+
+@dataclass
+class _Row:
+    message: Message
+    created_at: dt.datetime
+    state: Literal["pending", "delivered", "dead"] = "pending"
+    attempts: int = 0
+    attempts_before_retry: int = 0
+    due_at: dt.datetime | None = None
+    token: str | None = None
+    last: Outcome | None = None
+
+
+class FakeLedger:
+    """A `Ledger` that forgets everything when it goes."""
+
+    def __init__(self) -> None:
+        self.files: dict[FileVersion, tuple[str, str | None]] = {}
+        self.articles: set[str] = set()
+        self.matches: Counter[tuple[str, str]] = Counter()
+        self._rows: dict[MessageId, _Row] = {}
+        self._tokens = 0
+
+    def unrecorded(self, versions: Sequence[FileVersion]) -> Sequence[FileVersion]:
+        """Return those without a verdict."""
+        return [version for version in versions if version not in self.files]
+
+    def has_content(self, sha256: str) -> bool:
+        """Say whether these bytes were scored."""
+        return sha256 in self.articles
+
+    def record(self, file: FileVersion, verdict: Verdict, now: dt.datetime) -> None:
+        """Store a verdict."""
+        if file in self.files:
+            return
+        match verdict:
+            case Scored() if verdict.article.id not in self.articles:
+                self.files[file] = ("scored", None)
+                self.articles.add(verdict.article.id)
+                for alert in verdict.alerts:
+                    own = [message for message in verdict.messages if message.rule_id == alert.match.rule.id]
+                    self.matches[verdict.article.id, alert.match.rule.id] = len(own)
+                for message in verdict.messages:
+                    self._rows[message.id] = _Row(message, now, due_at=now)
+            case Scored() | Duplicate():
+                self.files[file] = ("duplicate", None)
+            case Rejected():
+                self.files[file] = ("rejected", verdict.reason)
+
+    def claim(self, endpoint_id: str, now: dt.datetime, lease: dt.timedelta) -> Claim | None:
+        """Take the message due longest."""
+        due = [
+            (row.due_at, row.message.id)
+            for row in self._rows.values()
+            if row.message.endpoint_id == endpoint_id and row.due_at is not None and row.due_at <= now
+        ]
+        if not due:
+            return None
+        row = self._rows[min(due)[1]]
+        self._tokens += 1
+        row.token, row.due_at = str(self._tokens), now + lease
+        return Claim(message=row.message, attempts=row.attempts - row.attempts_before_retry, token=row.token)
+
+    def settle(self, claim: Claim, outcome: Outcome, step: Step, now: dt.datetime) -> bool:
+        """Store what came of a try."""
+        row = self._rows[claim.message.id]
+        if row.token != claim.token:
+            return False
+        row.token, row.last = None, outcome
+        row.attempts += 1
+        match step:
+            case Delivered():
+                row.state, row.due_at = "delivered", None
+            case RetryAt():
+                row.due_at = step.at
+            case Dead():
+                row.state, row.due_at = "dead", None
+        return True
+
+    def outbox(self, *, states: Sequence[str], limit: int) -> Sequence[OutboxRow]:
+        """List messages."""
+        rows = [
+            OutboxRow(
+                id=row.message.id,
+                rule_id=row.message.rule_id,
+                endpoint_id=row.message.endpoint_id,
+                state=row.state,
+                attempts=row.attempts,
+                next_attempt_at=row.due_at,
+                last_result=str(row.last.result) if row.last else None,
+                last_detail=row.last.detail if row.last else None,
+                created_at=row.created_at,
+            )
+            for row in self._rows.values()
+            if row.state in states
+        ]
+        return sorted(rows, key=lambda row: (-row.created_at.timestamp(), row.id))[:limit]
+
+    def retry(self, ids: Sequence[MessageId] | None, now: dt.datetime) -> int:
+        """Make dead messages due."""
+        rows = [row for row in self._rows.values() if row.state == "dead" and (ids is None or row.message.id in ids)]
+        for row in rows:
+            row.state, row.due_at, row.attempts_before_retry = "pending", now, row.attempts
+        return len(rows)
+
+    def audit(self) -> Audit:
+        """Count."""
+        return Audit(
+            files=dict(Counter(state for state, _ in self.files.values())),
+            rejections=dict(Counter(reason for _, reason in self.files.values() if reason)),
+            articles=len(self.articles),
+            matches=len(self.matches),
+            messages=dict(Counter(row.state for row in self._rows.values())),
+            faults=(),
+        )
+
+
+@dataclass
+class FakeSender:
+    """Answers every message with the next outcome; delivered when there is none left."""
+
+    outcomes: list[Outcome] = field(default_factory=list)
+    sent: list[tuple[Message, int]] = field(default_factory=list)
+
+    def send(self, message: Message, attempt: int) -> Outcome:
+        """Keep the message, give the answer."""
+        self.sent.append((replace(message), attempt))
+        return self.outcomes.pop(0) if self.outcomes else Outcome(result=Result.DELIVERED, status=204)

@@ -1,0 +1,115 @@
+"""Alerts as JSON: complete, bounded, harmless."""
+
+import datetime as dt
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import any_text, newsy_text
+
+from classifier import Article, ArticleError, Match, Model, Training, parse_article, parse_rules
+from classifier.alerts import Alert, make_alert, message_id
+from classifier.payloads import MAX_BYTES, render
+
+NOW = dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
+PAGE = (
+    " date 2023-07-22 Original title: City Pays for Charging Piles\n\n"
+    "The mayor of the city said operators receive a subsidy for new charging piles beside the road.\n\n"
+    "Source: Example Daily\n"
+)
+
+
+def _alert(model: Model, article: Article) -> Alert:
+    rule = parse_rules([{"id": "money", "sectors": ["charging"], "to": ["desk"]}], model.taxonomy, ["desk"]).rules[0]
+    tags = model.tag(article)
+    match = Match(rule=rule, reasons=tuple(tags))
+    return make_alert(
+        article, tags, match, model="small@1", explain=lambda label: model.explain(article, label), now=NOW
+    )
+
+
+def test_render_writes_the_envelope(small_training: Training) -> None:
+    """Everything a receiver needs to believe an alert is in it; the golden file is the contract."""
+    model = small_training.model
+    body = json.loads(render(_alert(model, parse_article(PAGE.encode(), "a.txt"))))
+    for record in body["data"][
+        "evidence"
+    ].values():  # weights depend on the numeric library: their presence is the contract
+        record["terms"] = [term["term"] for term in record["terms"] if term["weight"] > 0][:1]
+        record["against"] = []
+    for tags in body["data"]["tags"].values():
+        for tag in tags:
+            tag["score"] = round(tag["score"])
+    golden = Path(__file__).parent.parent / "data" / "alert.json"
+
+    assert body == json.loads(golden.read_text(encoding="utf-8"))
+
+
+def test_render_quotes_the_original(small_training: Training) -> None:
+    """Offsets of evidence sentences point into the page as it was."""
+    body = json.loads(render(_alert(small_training.model, parse_article(PAGE.encode(), "a.txt"))))
+    sentence = body["data"]["evidence"]["charging"]["sentences"][0]
+
+    assert PAGE[sentence["start"] : sentence["end"]] == sentence["text"]
+
+
+@given(st.one_of(any_text, newsy_text), any_text)
+def test_render_stays_within_its_limits(small_training: Training, text: str, name: str) -> None:
+    """Any article gives valid UTF-8 JSON under the limit, without control or direction characters."""
+    try:
+        article = parse_article(text.encode(), name)
+    except ArticleError:
+        return
+    body = render(_alert(small_training.model, article))
+
+    assert len(body) <= MAX_BYTES
+    assert not set(json.dumps(json.loads(body.decode()), ensure_ascii=False)) & set(
+        "\x00\x1b\x7f\u202e\u2066\u200b\ufeff\n\r"
+    )
+
+
+def test_render_shortens_evidence_when_there_is_too_much(small_training: Training) -> None:
+    """A page of wide characters in endless sentences is cut, and the alert says so."""
+    words = "New charging piles and charging stations of the city and a subsidy \u65b0\u80fd\u6e90 " * 60
+    article = parse_article(
+        f"{words}. {words}. {words}. The mayor of the city said operators receive a subsidy.".encode(), "\u65b0" * 300
+    )
+    alert = _alert(small_training.model, article)
+    wide = {f"label{i}": evidence for i in range(12) for evidence in alert.evidence.values()}
+    body = render(Alert(match=alert.match, article=article, tags=alert.tags, evidence=wide, model="m", created_at=NOW))
+
+    assert len(body) <= MAX_BYTES
+    assert json.loads(body)["data"]["truncated"] is True
+
+
+def test_render_survives_names_that_are_no_text(small_training: Training) -> None:
+    """A lone surrogate in a file name is taken out instead of breaking the JSON."""
+    article = parse_article(PAGE.encode(), "bad\udcff\nname.txt")
+
+    assert json.loads(render(_alert(small_training.model, article)))["data"]["article"]["file_name"] == "bad name.txt"
+
+
+@given(
+    st.text("ab\0", max_size=3), st.text("ab\0", max_size=3), st.text("ab\0", max_size=3), st.text("ab\0", max_size=3)
+)
+def test_message_id_is_stable_and_tells_rules_and_endpoints_apart(
+    rule: str, endpoint: str, other_rule: str, other_endpoint: str
+) -> None:
+    """The same three parts give the same id, of characters any header can hold."""
+    article = parse_article(PAGE.encode())
+    first, second = message_id(article, rule, endpoint), message_id(article, other_rule, other_endpoint)
+
+    assert first == message_id(parse_article(PAGE.encode(), "elsewhere.txt"), rule, endpoint)
+    assert first.removeprefix("msg_").isalnum()
+    if "\0" not in rule + endpoint + other_rule + other_endpoint:  # settings refuse control characters in ids
+        assert (first == second) == ((rule, endpoint) == (other_rule, other_endpoint))
+
+
+@pytest.mark.parametrize("title", ["<!channel> @everyone [x](javascript:1)", "a" * 4_000])
+def test_render_keeps_titles_short(small_training: Training, title: str) -> None:
+    """A headline is cut at 500 characters; markup is left for the formats that know what to do with it."""
+    article = parse_article(f"{title[:290]}\n\nThe mayor of the city said operators receive a subsidy.".encode())
+
+    assert len(json.loads(render(_alert(small_training.model, article)))["data"]["article"]["title"]) <= 500

@@ -1,0 +1,167 @@
+"""Ingest and deliver over fakes: what ends where, and that nothing is lost in between."""
+
+import datetime as dt
+from dataclasses import dataclass, replace
+
+import pytest
+from fakes import FakeClock, FakeInbox, FakeLedger, FakeSender
+
+from classifier import Model, RuleSet, Training, parse_rules
+from classifier.delivery import Outcome, Result, RetryPolicy
+from classifier.errors import LedgerError
+from classifier.pipeline import Deliver, Ingest
+from classifier.ports import Rejected
+
+ARTICLE = b"City Pays\n\nThe mayor of the city said operators receive a subsidy for new charging piles beside the road."
+OFF_TOPIC = b"Choir Sings\n\nzzz qqq xxx vvv kkk"
+
+
+@dataclass
+class World:
+    """Everything the two jobs need."""
+
+    inbox: FakeInbox
+    ledger: FakeLedger
+    sender: FakeSender
+    clock: FakeClock
+    ingest: Ingest
+    deliver: Deliver
+
+
+@pytest.fixture
+def world(clock: FakeClock, small_training: Training) -> World:
+    """Return jobs over fakes, with one rule for two endpoints."""
+    inbox, ledger, sender = FakeInbox(), FakeLedger(), FakeSender()
+    model: Model = small_training.model
+    rules: RuleSet = parse_rules(
+        [{"id": "money", "sectors": ["charging"], "policy_types": ["subsidy"], "to": ["desk", "wire"]}],
+        model.taxonomy,
+        ["desk", "wire"],
+    )
+    ingest = Ingest(inbox=inbox, ledger=ledger, model=model, rules=rules, clock=clock)
+    deliver = Deliver(
+        ledger=ledger,
+        sender=sender,
+        policy=RetryPolicy(),
+        lease=dt.timedelta(seconds=60),
+        clock=clock,
+        jitter=lambda: 0.0,
+    )
+    return World(inbox, ledger, sender, clock, ingest, deliver)
+
+
+def test_ingest_gives_every_file_one_verdict(world: World) -> None:
+    """Scored with messages, scored without, duplicate, rejected by content, rejected by the folder; gone files have none."""
+    world.inbox.files = {
+        "a.txt": ARTICLE,
+        "b.txt": OFF_TOPIC,
+        "c.txt": ARTICLE,
+        "d.txt": b"\x89PNG",
+        "e.txt": Rejected(reason="unreadable", detail="Permission denied"),
+        "f.txt": None,
+    }
+    report = world.ingest.run()
+
+    assert dict(report.files) == {"scored": 2, "duplicate": 1, "rejected": 2}
+    assert report.messages == 2
+    assert world.ledger.audit().rejections == {"binary": 1, "unreadable": 1}
+    assert [file.path for file in world.inbox.settled()] == ["f.txt"]
+
+
+def test_ingest_does_nothing_twice(world: World) -> None:
+    """A second look, and a look after the inbox forgot everything, find all verdicts there."""
+    world.inbox.files = {"a.txt": ARTICLE}
+    world.ingest.run()
+    world.inbox.finished.clear()
+    report = world.ingest.run()
+
+    assert dict(report.files) == {}
+    assert world.ledger.audit().messages == {"pending": 2}
+    assert list(world.inbox.settled()) == []
+
+
+def test_ingest_stops_between_files_when_asked(world: World) -> None:
+    """What is left is found next time."""
+    world.inbox.files = {f"{i}.txt": ARTICLE + bytes([65 + i]) for i in range(5)}
+    answers = iter([False, False, True])
+    stopped = replace(world.ingest, should_stop=lambda: next(answers)).run()
+
+    assert sum(stopped.files.values()) == 2
+    assert sum(world.ingest.run().files.values()) == 3
+
+
+@pytest.mark.parametrize("point", ["found", "read", "scored", "recorded"])
+def test_ingest_loses_nothing_when_it_breaks_off(world: World, point: str) -> None:
+    """Whatever point it breaks at, the next run ends with the same books."""
+    world.inbox.files = {"a.txt": ARTICLE, "b.txt": OFF_TOPIC}
+
+    def break_off(name: str) -> None:
+        if name == point:
+            raise LedgerError("ledger", "gone")
+
+    with pytest.raises(LedgerError):
+        replace(world.ingest, checkpoint=break_off).run()
+    world.ingest.run()
+
+    assert world.ledger.audit().files == {"scored": 2}
+    assert world.ledger.audit().messages == {"pending": 2}
+
+
+def test_deliver_sends_what_is_due_for_one_endpoint(world: World) -> None:
+    """The other endpoint's messages stay."""
+    world.inbox.files = {"a.txt": ARTICLE}
+    world.ingest.run()
+    report = world.deliver.run("desk")
+
+    assert dict(report.results) == {"delivered": 1}
+    assert [(message.endpoint_id, attempt) for message, attempt in world.sender.sent] == [("desk", 1)]
+    assert world.ledger.audit().messages == {"delivered": 1, "pending": 1}
+
+
+def test_deliver_tries_again_on_schedule_with_the_same_id_and_bytes(world: World) -> None:
+    """Ten tries over the schedule, then dead; a retry by hand starts again."""
+    world.inbox.files = {"a.txt": ARTICLE}
+    world.ingest.run()
+    world.sender.outcomes = [Outcome(result=Result.REFUSED, status=500)] * 10
+    for wait in (0, 5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400):
+        world.clock.advance(wait - 0.001)
+        assert wait == 0 or not world.deliver.run("desk").results
+        world.clock.advance(0.001)
+        assert dict(world.deliver.run("desk").results) == {"refused": 1}
+
+    assert world.ledger.audit().messages == {"dead": 1, "pending": 1}
+    assert len({(message.id, message.body) for message, _ in world.sender.sent}) == 1
+    assert [attempt for _, attempt in world.sender.sent] == list(range(1, 11))
+    world.ledger.retry(None, world.clock())
+    world.deliver.run("desk")
+    assert world.ledger.audit().messages == {"delivered": 1, "pending": 1}
+
+
+@pytest.mark.parametrize(("point", "times_sent"), [("claimed", 1), ("sent", 2), ("settled", 1)])
+def test_deliver_sends_at_least_once_when_it_breaks_off(world: World, point: str, times_sent: int) -> None:
+    """Only a break between the answer and its record sends twice, and then with the same id."""
+    world.inbox.files = {"a.txt": ARTICLE}
+    world.ingest.run()
+
+    def break_off(name: str) -> None:
+        if name == point:
+            raise LedgerError("ledger", "gone")
+
+    with pytest.raises(LedgerError):
+        replace(world.deliver, checkpoint=break_off).run("desk")
+    world.deliver.run("desk")
+    world.clock.advance(60)
+    world.deliver.run("desk")
+
+    assert world.ledger.audit().messages == {"delivered": 1, "pending": 1}
+    assert len(world.sender.sent) == times_sent
+    assert len({message.id for message, _ in world.sender.sent}) == 1
+
+
+def test_deliver_stops_between_tries_when_asked(world: World) -> None:
+    """Nothing is claimed after the stop."""
+    world.inbox.files = {"a.txt": ARTICLE}
+    world.ingest.run()
+
+    assert not replace(world.deliver, should_stop=lambda: True).run("desk").results
+    assert world.sender.sent == []

@@ -1,0 +1,237 @@
+"""Settings: every fault at once, each with its place and what to write instead, no secret repeated."""
+
+import base64
+import tomllib
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from classifier import ConfigError, Taxonomy
+from classifier.errors import Problem
+from classifier.settings import (
+    CheckedSettings,
+    Settings,
+    load_settings,
+    parse_allowed,
+    parse_settings,
+    settings_schema,
+    url_fault,
+)
+
+SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def _load(tmp_path: Path, taxonomy: Taxonomy, text: str, **environment: str) -> CheckedSettings:
+    path = tmp_path / "classifier.toml"
+    path.write_text(text, encoding="utf-8")
+    return load_settings(path, lambda _folder: taxonomy, environment)
+
+
+def _problems(tmp_path: Path, taxonomy: Taxonomy, text: str, **environment: str) -> list[Problem]:
+    with pytest.raises(ConfigError) as caught:
+        _load(tmp_path, taxonomy, text, **environment)
+    assert "\n" not in str(caught.value)
+    return list(caught.value.problems)
+
+
+def test_the_example_is_a_valid_settings_file(tmp_path: Path, taxonomy: Taxonomy) -> None:
+    """What `config init` writes works once the two variables are set."""
+    text = (ROOT / "seeds/classifier.toml").read_text(encoding="utf-8")
+    checked = _load(tmp_path, taxonomy, text, DESK_URL="https://hooks.example.org/x", DESK_SECRET=SECRET)
+
+    assert checked.folder == tmp_path / "inbox"
+    assert checked.ledger_url == f"sqlite:///{tmp_path}/classifier.db"
+    assert [rule.id for rule in checked.rules.rules] == ["nev-money", "battery-clusters"]
+    assert checked.receivers[0].url == "https://hooks.example.org/x"
+
+
+def test_the_example_shows_every_setting_at_its_default() -> None:
+    """Uncommenting a line changes nothing, and no setting is missing."""
+    text = (ROOT / "seeds/classifier.toml").read_text(encoding="utf-8")
+    lines = [
+        line.removeprefix("# ") if line.startswith("# ") and " = " in line.split("#")[1] else line
+        for line in text.splitlines()
+    ]
+    shown = tomllib.loads("\n".join(lines))
+    defaults = Settings().model_dump(mode="json")
+
+    for table in ("folder", "ledger", "delivery"):
+        assert set(shown[table]) == set(defaults[table])
+        expected = {key: value for key, value in defaults[table].items() if key != "ignore"}
+        assert {key: value for key, value in shown[table].items() if key != "ignore"} == expected
+    assert set(shown["model"]) == {"path"}
+
+
+def test_every_fault_is_told_at_once(tmp_path: Path, taxonomy: Taxonomy) -> None:
+    """Shape, rules, endpoints and environment in one go."""
+    problems = _problems(
+        tmp_path,
+        taxonomy,
+        f"""
+        [folder]
+        setle_s = 3
+        scan_every_s = "often"
+        [delivery]
+        lease_s = 20
+        [[rule]]
+        id = "r"
+        sectors = ["electric_vehicle"]
+        to = ["dsk"]
+        [[endpoint]]
+        id = "desk"
+        url = "https://example.org"
+        url_env = "X"
+        secret = "{SECRET}"
+        [[endpoint]]
+        id = "desk"
+        url = "https://example.org"
+        """,
+    )
+
+    assert [(problem.path, problem.message) for problem in problems] == [
+        ("folder.scan_every_s", "Input should be a valid number, unable to parse string as a number"),
+        ("folder.setle_s", "no such key; did you mean 'settle_s'?"),
+        ("delivery", "lease_s must be more than twice total_timeout_s, got 20 and 15"),
+        ("endpoint[0]", "exactly one of url, url_env, url_file needed, got url and url_env"),
+        ("endpoint[1]", "exactly one of secret, secret_env, secret_file needed, got none"),
+        ("endpoint[1].id", "'desk' stands twice; every endpoint needs its own"),
+        ("rule[0].sectors[0]", "there is no 'electric_vehicle'; did you mean 'electric_vehicles'?"),
+        ("rule[0].to[0]", "there is no 'dsk'; did you mean 'desk'?"),
+    ]
+
+
+def test_addresses_and_secrets_come_from_the_environment_or_files(tmp_path: Path, taxonomy: Taxonomy) -> None:
+    """A trailing newline in a file does no harm; two secrets sign side by side."""
+    (tmp_path / "url").write_text("https://example.org/hook\n")
+    text = '[[endpoint]]\nid = "desk"\nurl_file = "url"\nsecret_env = "KEYS"\n'
+    receiver = _load(tmp_path, taxonomy, text, KEYS=f"{SECRET} {SECRET}").receivers[0]
+
+    assert receiver.url == "https://example.org/hook"
+    assert receiver.keys == (bytes(range(32)),) * 2
+    assert "example.org" not in repr(receiver)
+
+
+def test_missing_variables_and_files_are_told(tmp_path: Path, taxonomy: Taxonomy) -> None:
+    """Both of them, with their names."""
+    problems = _problems(tmp_path, taxonomy, '[[endpoint]]\nid = "desk"\nurl_env = "NO_URL"\nsecret_file = "nowhere"\n')
+
+    assert [str(problem) for problem in problems] == [
+        "endpoint[0].url_env: the environment variable NO_URL is not set",
+        "endpoint[0].secret_file: cannot be read: No such file or directory",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("url", "fault"),
+    [
+        ("https://hooks.example.org/x", None),
+        ("https://127.0.0.1:8443/", None),  # refused when it is used, not when it is written: names can lead there too
+        ("http://hooks.example.org/x", "http sends alerts in the clear"),
+        ("ftp://example.org", "must start with https"),
+        ("file:///etc/passwd", "must start with https"),
+        ("gopher://x", "must start with https"),
+        ("https://user:pass@example.org", "user name and password"),
+        ("https://", "names no host"),
+        ("https://example.org:0/", "the port must be"),
+        ("https://example.org:99999/", "the port must be"),
+        ("https://example.org\\@evil.example", "backslash"),
+        ("https://example.org/a b", "blank"),
+        ("https://example.org/\nx", "control character"),
+    ],
+)
+def test_url_fault_refuses_addresses_that_mislead(url: str, fault: str | None) -> None:
+    """The text never repeats the address: it is a secret."""
+    found = url_fault(url, allows_private=False)
+
+    assert (found is None) if fault is None else (found is not None and fault in found and url not in found)
+
+
+def test_http_is_allowed_for_a_range_that_is_named(tmp_path: Path, taxonomy: Taxonomy) -> None:
+    """Plain http needs `allow`."""
+    text = f'[[endpoint]]\nid = "desk"\nurl = "http://10.0.0.5:8080/"\nsecret = "{SECRET}"\n'
+    assert "http sends alerts in the clear" in _problems(tmp_path, taxonomy, text)[0].message
+    checked = _load(tmp_path, taxonomy, text + 'allow = ["10.0.0.0/24:8080"]\n')
+
+    assert [(str(network), port) for network, port in checked.receivers[0].allow] == [("10.0.0.0/24", 8080)]
+
+
+@pytest.mark.parametrize("text", ["10.0.0.0/24", "10.0.0.1/24:80", "x:80", "10.0.0.0/24:0", "10.0.0.0/24:70000", "::1"])
+def test_parse_allowed_refuses_what_is_no_range_with_a_port(text: str) -> None:
+    """Host bits, missing ports and names are faults."""
+    with pytest.raises(ValueError, match="an address range and a port"):
+        parse_allowed(text)
+
+
+def test_parse_allowed_reads_both_families() -> None:
+    """IPv6 stands in brackets."""
+    assert [str(parse_allowed(text)[0]) for text in ("127.0.0.1/32:1", "[fd00::/8]:443")] == [
+        "127.0.0.1/32",
+        "fd00::/8",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("secret", "message"),
+    [("whsec_c2hvcnQ=", "a secret has 24 to 64 bytes, this one has 5"), ("plain", "followed by base64")],
+)
+def test_weak_secrets_are_refused(tmp_path: Path, taxonomy: Taxonomy, secret: str, message: str) -> None:
+    """The message does not repeat the secret."""
+    [problem] = _problems(
+        tmp_path, taxonomy, f'[[endpoint]]\nid = "d"\nurl = "https://x.example"\nsecret = "{secret}"\n'
+    )
+
+    assert message in problem.message
+    assert secret not in problem.message
+
+
+def test_values_at_fault_are_not_repeated(tmp_path: Path, taxonomy: Taxonomy) -> None:
+    """A secret written at the wrong place must not reach the terminal."""
+    problems = _problems(tmp_path, taxonomy, f'[[endpoint]]\nid = "d"\nurl = ["{SECRET}"]\nsecret = 5\n')
+
+    assert SECRET not in " ".join(map(str, problems))
+    assert len(problems) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("a = ", "this is no TOML"), ("[folder\n", "this is no TOML"), ("folder = 3\n", "valid dictionary")],
+)
+def test_broken_files_are_told(tmp_path: Path, taxonomy: Taxonomy, text: str, message: str) -> None:
+    """With the place the parser names."""
+    assert message in str(_problems(tmp_path, taxonomy, text)[0])
+
+
+def test_a_missing_file_says_how_to_make_one(tmp_path: Path, taxonomy: Taxonomy) -> None:
+    """The next step is in the message."""
+    with pytest.raises(ConfigError, match="no such file; `classifier config init` writes one"):
+        load_settings(tmp_path / "nowhere.toml", lambda _folder: taxonomy, {})
+
+
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+)
+_KEYS = st.sampled_from(["folder", "model", "ledger", "delivery", "rule", "endpoint", "other"])
+
+
+@given(st.dictionaries(_KEYS, _VALUES))
+def test_any_table_gives_settings_or_problems(taxonomy: Taxonomy, table: dict[str, object]) -> None:
+    """No shape of the file makes anything but a ConfigError with at least one problem."""
+    try:
+        parse_settings(table, Path("/etc/classifier.toml"), lambda _folder: taxonomy, {})
+    except ConfigError as error:
+        assert error.problems  # noqa: PT017 - both ends are fine
+
+
+def test_schema_describes_every_setting() -> None:
+    """Editors show what the comments say."""
+    schema = settings_schema()
+
+    assert set(schema["properties"]) == {"folder", "model", "ledger", "delivery", "rule", "endpoint"}
+    assert (
+        "Seconds a file must stay unchanged"
+        in schema["$defs"]["FolderSettings"]["properties"]["settle_s"]["description"]
+    )

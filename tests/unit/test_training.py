@@ -1,0 +1,117 @@
+"""Training: determinism, masking, bands, faults."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from classifier import Bands, CorpusError, Example, Training, TrainingSpec, parse_taxonomy, train
+from classifier.training import decide_bands
+
+TAXONOMY = parse_taxonomy({"facet": [{"id": "sector", "label": [{"id": "wind"}, {"id": "solar"}]}]})
+SPEC = TrainingSpec(min_df=1, n_jobs=1, folds=3)
+
+
+def _examples(n: int = 8) -> list[Example]:
+    texts = {"wind": "turbines turn at sea in the wind", "solar": "panels on roofs face the sun"}
+    return [
+        Example(id=f"{label}{i}", text=f"story {chr(97 + i)} of {text}", labels=frozenset({label}), unknown=frozenset())
+        for i in range(n)
+        for label, text in texts.items()
+    ]
+
+
+def test_train_gives_the_same_id_for_the_same_data_and_seed(small_training: Training) -> None:
+    """Byte for byte; another seed may give another."""
+    first, second = (train(_examples(), TAXONOMY, spec=SPEC, seed=3) for _ in range(2))
+
+    assert first.model.id == second.model.id
+    assert first.model.weights.tobytes() == second.model.weights.tobytes()
+    assert first.model.id != small_training.model.id
+
+
+def test_train_separates_what_can_be_separated() -> None:
+    """Held-out examples rank right."""
+    training = train(_examples(), TAXONOMY, spec=SPEC)
+
+    assert (training.out_of_fold[::2, 0] > training.out_of_fold[1::2, 0].max()).all()
+    assert training.support == {"wind": 8, "solar": 8}
+
+
+def test_train_masks_unknown_labels() -> None:
+    """An unknown label is neither a positive nor a negative example of it."""
+    odd = [
+        Example(
+            id=f"odd{i}", text=f"turbines turn at sea in the wind {i}", labels=frozenset(), unknown=frozenset({"wind"})
+        )
+        for i in range(40)
+    ]
+    masked = train([*_examples(), *odd], TAXONOMY, spec=SPEC).model
+    negative = [Example(id=e.id, text=e.text, labels=e.labels, unknown=frozenset()) for e in odd]
+    contradicted = train([*_examples(), *negative], TAXONOMY, spec=SPEC).model
+    text = ["turbines turn at sea in the wind"]
+
+    assert masked.score(text).row(0)["wind"] > 0.5 > contradicted.score(text).row(0)["wind"]
+
+
+def test_train_takes_background_without_letting_it_decide() -> None:
+    """Background examples add terms; out-of-fold scores are there for the own examples only."""
+    background = [
+        Example(id=f"b{i}", text=f"offshore breeze number {i}", labels=frozenset({"wind"}), unknown=frozenset())
+        for i in range(4)
+    ]
+    training = train(_examples(), TAXONOMY, background=background, spec=SPEC)
+
+    assert "breeze" in training.model.vectorizer.terms
+    assert training.out_of_fold.shape == (16, 2)
+    assert training.support["wind"] == 12
+
+
+def test_train_reports_progress() -> None:
+    """Every step is told from its first to its last part."""
+    told: list[tuple[str, int, int]] = []
+    train(_examples(), TAXONOMY, spec=SPEC, on_progress=lambda *step: told.append(step))
+
+    assert told[:2] == [("cross-validation", 1, 6), ("cross-validation", 2, 6)]
+    assert told[-1] == ("fit", 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("examples", "message"),
+    [
+        (_examples(1), "corpus: at least 6 examples needed, got 2"),
+        ([e for e in _examples() if "wind" in e.labels], "label 'wind' has 0 negative examples; at least 2 needed"),
+        ([*_examples(8)[::2], *_examples(8)[1:2]], "label 'wind' has 1 negative examples"),
+    ],
+)
+def test_train_refuses_what_cannot_be_learnt(examples: list[Example], message: str) -> None:
+    """The label at fault is named."""
+    with pytest.raises(CorpusError, match=message):
+        train(examples, TAXONOMY, spec=SPEC)
+
+
+def test_decide_bands_promises_only_what_it_saw() -> None:
+    """Precision above the alert limit is at least the one asked for; a label with few positives has no alert band."""
+    generator = np.random.default_rng(0)
+    positive = generator.random((400, 2)) < [0.5, 0.01]
+    scores = np.clip(generator.normal(0.3 + 0.4 * positive, 0.15), 0, 1)
+    known = np.ones_like(positive)
+    bands = decide_bands(scores, positive, known, ("many", "few"), TrainingSpec())
+
+    assert bands["few"].alert is None
+    assert bands["many"].alert is not None
+    kept = scores[:, 0] >= bands["many"].alert
+    assert positive[kept, 0].mean() >= 0.9
+    assert bands["many"].review <= bands["many"].alert
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=30))
+def test_decide_bands_never_puts_review_above_alert(rows: list[tuple[float, bool]]) -> None:
+    """Whatever the scores, the bands are in order."""
+    scores = np.array([[score] for score, _ in rows])
+    positive = np.array([[is_positive] for _, is_positive in rows])
+    bands: Bands = decide_bands(
+        scores, positive, np.ones_like(positive), ("label",), TrainingSpec(alert_min_positives=1)
+    )["label"]
+
+    assert bands.alert is None or bands.review <= bands.alert
