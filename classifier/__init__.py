@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from classifier.taxonomy import Facet, Label, Taxonomy, parse_taxonomy
     from classifier.training import Training, TrainingSpec, train
 
+    __version__: str
+
 __all__ = [
     "Abstention",
     "Article",

@@ -307,8 +307,8 @@ def _fit_label(
     target = positive[rows]
     if target.all() or not target.any():  # a fold can lose all positives of a rare label: no evidence either way
         return np.zeros(matrix.shape[1]), -4.0
-    # Positives and negatives weigh the same in sum. scikit-learn's "balanced" would count examples instead of weights, and
-    # let background decide how much an article counts.
+    # Positives and negatives weigh the same in sum. scikit-learn's "balanced" would count examples instead of weights,
+    # and let background decide how much an article counts.
     balanced = weights[rows] * np.where(target, 0.5 / weights[rows][target].sum(), 0.5 / weights[rows][~target].sum())
     regression = LogisticRegression(C=c, solver="liblinear", random_state=0, max_iter=200)
     regression.fit(matrix[rows], target, sample_weight=balanced * weights[rows].sum())

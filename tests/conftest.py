@@ -87,7 +87,8 @@ def small_training() -> Training:
         for sector in ("charging", "wind"):
             for policy in ("subsidy", "plan"):
                 level = "city" if number % 2 else "province"
-                text = f"{opening} {phrases[sector]}. In number {'abcdefghijkl'[number]}, {phrases[policy]}. Then {phrases[level]}."
+                ordinal = "abcdefghijkl"[number]
+                text = f"{opening} {phrases[sector]}. In {ordinal}, {phrases[policy]}. Then {phrases[level]}."
                 row = {"id": f"{number}-{sector}-{policy}", "title": "", "text": text}
                 rows.append(row | {"sectors": [sector], "policy_types": [policy], "levels": [level]})
     examples = [parse_example(row, taxonomy) for row in rows]
@@ -107,7 +108,7 @@ def write_settings(tmp_path: Path) -> Callable[..., Path]:
 
     def write(receiver: Receiver, *, rules: str = "", delivery: str = "") -> Path:
         (tmp_path / "inbox").mkdir(exist_ok=True)
-        default_rule = '[[rule]]\nid = "all"\nsectors = ["electric_vehicles", "charging_swapping", "power_batteries"]\nto = ["desk"]\n'
+        default_rule = '[[rule]]\nid = "all"\nsectors = ["electric_vehicles", "charging_swapping"]\nto = ["desk"]\n'
         path = tmp_path / "classifier.toml"
         path.write_text(
             '[folder]\npath = "inbox"\nsettle_s = 0.2\nscan_every_s = 0.1\n'

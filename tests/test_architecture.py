@@ -71,7 +71,7 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 )
 def test_nobody_pays_for_what_is_not_used(code: str, absent: list[str]) -> None:
     """Heavy packages are imported by the call that needs them."""
-    loaded = json.loads(_run(f"{code}\nimport sys, json; print(json.dumps(list(sys.modules)))"))
+    loaded: list[str] = json.loads(_run(f"{code}\nimport sys, json; print(json.dumps(list(sys.modules)))"))
 
     assert [name for name in absent if name in loaded] == []
 

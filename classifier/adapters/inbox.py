@@ -107,7 +107,7 @@ class FolderInbox:
         try:
             if self._version_of(file.path, os.fstat(descriptor)) != file:
                 return Read(None)
-            with open(descriptor, "rb", closefd=False) as stream:  # noqa: PTH123 - a descriptor, not a path
+            with open(descriptor, "rb", closefd=False) as stream:
                 raw = stream.read(self._max_bytes + 1)
             is_same = self._version_of(file.path, os.fstat(descriptor)) == file and len(raw) == file.size
             return Read(raw) if is_same else Read(None)

@@ -39,49 +39,19 @@ Resolve = Callable[[str, int], Sequence[str]]
 
 # Special-use blocks (IANA registries, RFC 6890 and later). `is_global` alone lets NAT64, 6to4, site-local and
 # multicast pass.
-_DENIED_V4 = tuple(
-    ipaddress.IPv4Network(block)
-    for block in [
-        "0.0.0.0/8",
-        "10.0.0.0/8",
-        "100.64.0.0/10",
-        "127.0.0.0/8",
-        "169.254.0.0/16",
-        "172.16.0.0/12",
-        "192.0.0.0/24",
-        "192.0.2.0/24",
-        "192.31.196.0/24",
-        "192.52.193.0/24",
-        "192.88.99.0/24",
-        "192.168.0.0/16",
-        "192.175.48.0/24",
-        "198.18.0.0/15",
-        "198.51.100.0/24",
-        "203.0.113.0/24",
-        "224.0.0.0/4",
-        "240.0.0.0/4",
-        "168.63.129.16/32",
-    ]
-)
-_DENIED_V6 = tuple(
-    ipaddress.IPv6Network(block)
-    for block in [
-        "::/96",
-        "64:ff9b::/96",
-        "64:ff9b:1::/48",
-        "100::/64",
-        "100:0:0:1::/64",
-        "2001::/23",
-        "2001:db8::/32",
-        "2002::/16",
-        "3fff::/20",
-        "5f00::/16",
-        "fc00::/7",
-        "fe80::/10",
-        "fec0::/10",
-        "ff00::/8",
-    ]
-)
+_DENIED_V4 = """
+0.0.0.0/8 10.0.0.0/8 100.64.0.0/10 127.0.0.0/8 169.254.0.0/16 172.16.0.0/12 192.0.0.0/24 192.0.2.0/24 192.31.196.0/24
+192.52.193.0/24 192.88.99.0/24 192.168.0.0/16 192.175.48.0/24 198.18.0.0/15 198.51.100.0/24 203.0.113.0/24 224.0.0.0/4
+240.0.0.0/4 168.63.129.16/32
+"""
+_DENIED_V6 = """
+::/96 64:ff9b::/96 64:ff9b:1::/48 100::/64 100:0:0:1::/64 2001::/23 2001:db8::/32 2002::/16 3fff::/20 5f00::/16 fc00::/7
+fe80::/10 fec0::/10 ff00::/8
+"""
+_DENIED: Mapping[int, tuple[IPNetwork, ...]] = {
+    4: tuple(map(ipaddress.IPv4Network, _DENIED_V4.split())),
+    6: tuple(map(ipaddress.IPv6Network, _DENIED_V6.split())),
+}
 
 
 def is_public(address: IPAddress) -> bool:
@@ -93,8 +63,7 @@ def is_public(address: IPAddress) -> bool:
     """
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
         address = address.ipv4_mapped
-    denied: Iterable[IPNetwork] = _DENIED_V4 if address.version == 4 else _DENIED_V6  # noqa: PLR2004 - the IP version
-    return address.is_global and not any(address in block for block in denied)
+    return address.is_global and not any(address in block for block in _DENIED[address.version])
 
 
 @dataclass(frozen=True, slots=True)

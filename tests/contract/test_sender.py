@@ -144,25 +144,22 @@ def _drip(connection: socket.socket, data: bytes) -> None:
         time.sleep(0.05)
 
 
+def _answer(data: bytes) -> Callable[[socket.socket], None]:
+    def serve(connection: socket.socket) -> None:
+        connection.recv(65536)
+        connection.sendall(data)
+
+    return serve
+
+
 _SERVERS: dict[str, tuple[Callable[[socket.socket], None], Result]] = {
-    "closes-at-once": (lambda connection: None, Result.BROKEN_REPLY),
-    "no-http": (
-        lambda connection: (connection.recv(65536), connection.sendall(b"hello\r\n\r\n")) and None,
-        Result.BROKEN_REPLY,
-    ),
-    "huge-headers": (
-        lambda connection: (
-            (connection.recv(65536), connection.sendall(b"HTTP/1.1 200 OK\r\nx: " + b"y" * 2_000_000)) and None
-        ),
-        Result.BROKEN_REPLY,
-    ),
-    "silence": (lambda connection: time.sleep(1.5), Result.TIMEOUT),
-    "dripping-headers": (
-        lambda connection: _drip(connection, b"HTTP/1.1 500 No\r\n" + b"x: y\r\n" * 100),
-        Result.TIMEOUT,
-    ),
+    "closes-at-once": (lambda _connection: None, Result.BROKEN_REPLY),
+    "no-http": (_answer(b"hello\r\n\r\n"), Result.BROKEN_REPLY),
+    "huge-headers": (_answer(b"HTTP/1.1 200 OK\r\nx: " + b"y" * 2_000_000), Result.BROKEN_REPLY),
+    "silence": (lambda _connection: time.sleep(1.5), Result.TIMEOUT),
+    "dripping-headers": (lambda c: _drip(c, b"HTTP/1.1 500 No\r\n" + b"x: y\r\n" * 100), Result.TIMEOUT),
     "dripping-body": (
-        lambda connection: _drip(connection, b"HTTP/1.1 500 No\r\ncontent-length: 1000\r\n\r\n" + b"z" * 1000),
+        lambda c: _drip(c, b"HTTP/1.1 500 No\r\ncontent-length: 1000\r\n\r\n" + b"z" * 1000),
         Result.TIMEOUT,
     ),
 }
@@ -262,12 +259,13 @@ def test_a_name_is_resolved_once_per_try_and_again_for_the_next(receiver: Receiv
 
 
 PUBLIC = ["8.8.8.8", "93.184.216.34", "2606:4700::1111", "2a00:1450:4001::1", "1.1.1.1", "::ffff:8.8.8.8"]
-NOT_PUBLIC = (
-    "0.0.0.0 10.1.2.3 100.64.0.1 100.100.100.200 127.0.0.1 127.255.255.254 169.254.169.254 172.16.0.1 172.31.255.255 192.0.0.8 "
-    "192.0.2.1 192.31.196.1 192.52.193.1 192.88.99.1 192.168.1.1 192.175.48.1 198.18.0.1 198.51.100.1 203.0.113.1 224.0.0.1 "
-    "240.0.0.1 255.255.255.255 168.63.129.16 :: ::1 ::127.0.0.1 ::ffff:127.0.0.1 ::ffff:10.0.0.1 64:ff9b::7f00:1 64:ff9b::a9fe:a9fe "
-    "64:ff9b:1::1 100::1 2001::1 2001:db8::1 2002:7f00:1:: 3fff::1 5f00::1 fc00::1 fd12::1 fe80::1 fec0::1 ff02::1 ff0e::1"
-).split()
+NOT_PUBLIC = """
+0.0.0.0 10.1.2.3 100.64.0.1 100.100.100.200 127.0.0.1 127.255.255.254 169.254.169.254 172.16.0.1
+172.31.255.255 192.0.0.8 192.0.2.1 192.31.196.1 192.52.193.1 192.88.99.1 192.168.1.1 192.175.48.1 198.18.0.1
+198.51.100.1 203.0.113.1 224.0.0.1 240.0.0.1 255.255.255.255 168.63.129.16 :: ::1 ::127.0.0.1 ::ffff:127.0.0.1
+::ffff:10.0.0.1 64:ff9b::7f00:1 64:ff9b::a9fe:a9fe 64:ff9b:1::1 100::1 2001::1 2001:db8::1 2002:7f00:1::
+3fff::1 5f00::1 fc00::1 fd12::1 fe80::1 fec0::1 ff02::1 ff0e::1
+""".split()
 
 
 @pytest.mark.parametrize("address", PUBLIC)

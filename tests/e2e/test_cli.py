@@ -96,7 +96,7 @@ def test_explain_shows_terms_and_sentences() -> None:
             "/nowhere.toml: no such file; `classifier config init` writes one",
         ),
         (
-            ["train", "/nowhere.jsonl", "--taxonomy", str(ROOT / "seeds/taxonomy.toml"), "--output", "/tmp/x"],
+            ["train", "/nowhere.jsonl", "--taxonomy", str(ROOT / "seeds/taxonomy.toml"), "--output", "x"],
             1,
             "cannot be read",
         ),
@@ -113,10 +113,8 @@ def test_faults_have_their_exit_code_and_one_line(arguments: list[str], code: in
     assert "Traceback" not in result.stderr
 
 
-def test_train_writes_a_model_that_loads_and_agrees_with_its_pipeline(
-    tmp_path: Path, corpus_rows: list[dict[str, Any]]
-) -> None:
-    """From labelled rows to a folder: manifest, arrays, pipeline, card; both ways of scoring agree, twice the same id."""
+def test_train_writes_a_model_that_agrees_with_its_pipeline(tmp_path: Path, corpus_rows: list[dict[str, Any]]) -> None:
+    """From labelled rows to a folder: manifest, arrays, pipeline, card; both ways of scoring agree."""
     corpus = tmp_path / "corpus.jsonl"
     rows = [{key: row[key] for key in ("id", "title", "text", "sectors")} for row in corpus_rows[:300]]
     for row in rows:
@@ -124,7 +122,8 @@ def test_train_writes_a_model_that_loads_and_agrees_with_its_pipeline(
         row["colours"] = ["green"] if "green" in row["text"] else []
     corpus.write_text("\n".join(json.dumps(row) for row in rows))
     (tmp_path / "taxonomy.toml").write_text(
-        '[[facet]]\nid = "sector"\n[[facet.label]]\nid = "electric_vehicles"\n[[facet.label]]\nid = "charging_swapping"\n'
+        '[[facet]]\nid = "sector"\n'
+        '[[facet.label]]\nid = "electric_vehicles"\n[[facet.label]]\nid = "charging_swapping"\n'
         '[[facet]]\nid = "colour"\n[[facet.label]]\nid = "green"\n'
     )
     folder = tmp_path / "models" / "mine"

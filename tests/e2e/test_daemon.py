@@ -21,7 +21,10 @@ WAIT_S = 40
 ANY_RULE = """
 [[rule]]
 id = "everything"
-sectors = ["electric_vehicles", "charging_swapping", "power_batteries", "hydrogen", "connected_vehicles", "auto_parts", "renewable_energy"]
+sectors = [
+  "electric_vehicles", "charging_swapping", "power_batteries", "hydrogen", "connected_vehicles", "auto_parts",
+  "renewable_energy",
+]
 bands = ["alert", "review"]
 to = ["desk"]
 """
@@ -77,7 +80,7 @@ def drop(config: Path, path: Path) -> None:
 
 
 def test_the_five_real_articles_become_alerts(receiver: Receiver, write_settings: Callable[..., Path]) -> None:
-    """Dropped into the folder of a running daemon, they arrive at a real receiver, signed, with evidence from the page."""
+    """Dropped into the folder of a running daemon, they arrive, signed, with evidence from the page."""
     pages = sorted(SHARED_SEEDS.glob("*.txt"))
     if not pages:
         pytest.skip("the five real articles (../shared/seeds) are not on this machine")

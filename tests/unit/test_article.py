@@ -216,7 +216,8 @@ def test_offsets_lead_from_every_sentence_to_the_original() -> None:
 
 def test_offsets_survive_entities_escapes_and_wide_letters() -> None:
     """Characters that become fewer or more do not shift what follows."""
-    page = "A Title\n\nThe province\\\u2019s \uff2e\uff25\uff36 plan &amp; the a\u200bct \u00bd  are\u00a0new. The next sentence is here."
+    odd = "The province\\\u2019s \uff2e\uff25\uff36 plan &amp; the a\u200bct \u00bd  are\u00a0new."
+    page = f"A Title\n\n{odd} The next sentence is here."
     article = parse_article(page.encode())
 
     assert article.text.startswith("The province\u2019s NEV plan & the act 1\u20442 are new.")

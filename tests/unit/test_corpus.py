@@ -23,7 +23,7 @@ def test_load_corpus_reads_rows_and_skips_empty_lines(tmp_path: Path, taxonomy: 
     row = ROW | {"id": "b", "sectors_unknown": ["solar"], "text": "A wind farm opens.\n\nShare this: Twitter"}
     corpus = load_corpus(_write(tmp_path, ROW, "", row), taxonomy)
 
-    assert [(e.id, e.labels, e.unknown, e.text) for e in corpus.examples] == [
+    assert [(e.id, set(e.labels), set(e.unknown), e.text) for e in corpus.examples] == [
         ("a", {"wind"}, set(), "T\n\nA wind farm opens."),
         ("b", {"wind"}, {"solar"}, "T\n\nA wind farm opens."),
     ]

@@ -10,7 +10,8 @@ from strategies import any_text, newsy_text
 
 from classifier import Abstention, Model, ModelError, Training, parse_article
 
-CHARGING = "According to the notice, the city pays a subsidy for new charging piles and charging stations. Operators receive 300 yuan."
+SENTENCE = "According to the notice, the city pays a subsidy for new charging piles and charging stations."
+CHARGING = f"{SENTENCE} Operators receive 300 yuan."
 
 
 def test_score_gives_a_row_per_text_and_a_column_per_label(small_training: Training) -> None:
@@ -107,10 +108,7 @@ def test_explain_points_into_the_original_of_an_article(model: Model) -> None:
     found = model.explain(article, "charging_swapping")
 
     best = found.sentences[0]
-    assert (
-        page[best.start : best.end]
-        == "According to the notice, the city pays a subsidy for new charging piles and charging stations."
-    )
+    assert page[best.start : best.end] == SENTENCE
 
 
 @given(st.one_of(any_text, newsy_text))

@@ -51,7 +51,7 @@ def world(clock: FakeClock, small_training: Training) -> World:
 
 
 def test_ingest_gives_every_file_one_verdict(world: World) -> None:
-    """Scored with messages, scored without, duplicate, rejected by content, rejected by the folder; gone files have none."""
+    """Scored with and without messages, duplicate, rejected by content or by the folder; gone files have none."""
     world.inbox.files = {
         "a.txt": ARTICLE,
         "b.txt": OFF_TOPIC,

@@ -1,0 +1,60 @@
+# Two commands on a fresh machine with Python 3.11 or newer: `make demo` and `make test`.
+
+PYTHON ?= python3
+BIN = .venv/bin
+
+.PHONY: demo test wheel-test train lock clean
+
+demo: .venv/runtime
+	$(BIN)/classifier demo
+
+test: .venv/development
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(MAKE) --no-print-directory wheel-test
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage combine -q
+	$(BIN)/coverage report
+
+# The built wheel in an environment of its own, with nothing of this folder in sight, tags a file.
+wheel-test: .venv/development
+	rm -rf build/wheel && mkdir -p build/wheel
+	$(BIN)/pip wheel -q --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir build/wheel .
+	$(PYTHON) -m venv --clear build/wheel/venv
+	build/wheel/venv/bin/pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
+	build/wheel/venv/bin/pip install -q --disable-pip-version-check --no-deps build/wheel/*.whl
+	cp seeds/inbox/2023-06-14_yancheng-charging-notice.txt build/wheel/article.txt
+	cd build/wheel && venv/bin/classifier tag --json article.txt | grep -q '"label": "charging_swapping"'
+	@echo "wheel: installed into an empty environment, it tags a file"
+
+# Remakes the bundled model. POLICIES, when given, is a corpus of policy summaries used as background.
+train: .venv/runtime
+	$(BIN)/python -m classifier train seeds/articles.jsonl --taxonomy seeds/taxonomy.toml --output models/nev-policy \
+		$(if $(POLICIES),--background $(POLICIES))
+
+# Needs uv on the PATH.
+lock:
+	uv pip compile pyproject.toml --group build --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-header -q -o requirements.lock
+	uv pip compile pyproject.toml --group build --extra dev --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-header -q -o requirements-dev.lock
+
+clean:
+	rm -rf .venv build dist
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer needed; say make PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv .venv
+
+.venv/runtime: .venv/bin/python requirements.lock pyproject.toml
+	$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv/development: .venv/bin/python requirements-dev.lock pyproject.toml
+	$(BIN)/pip install -q --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@ .venv/runtime

@@ -1,0 +1,132 @@
+"""The README as a user follows it: every command, snippet and settings block is run as written."""
+
+import base64
+import os
+import re
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from classifier.adapters.webhook import AllowedRange, Endpoint, HttpSender
+from classifier.alerts import MessageId
+from classifier.app import check_settings, utc_now
+from classifier.delivery import Message, Result
+from classifier.settings import parse_allowed
+
+ROOT = Path(__file__).resolve().parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+SECRET = "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
+
+
+def _blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with the seeds in it, as in a checkout."""
+    folder = tmp_path_factory.mktemp("readme")
+    shutil.copytree(ROOT / "seeds", folder / "seeds")
+    return folder
+
+
+def _shell(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    command = ["bash", "-euo", "pipefail", "-c", script]
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, cwd=folder, env=os.environ | {"PATH": path}
+    )
+
+
+_SHELL = [block for block in _blocks("sh") if "make demo" not in block and "pip install" not in block]
+
+
+@pytest.mark.parametrize("block", _SHELL, ids=[block.split("\n")[0] for block in _SHELL])
+def test_commands_run_as_written(block: str, workplace: Path) -> None:
+    """Each block of commands ends well, in a folder that has what a checkout has."""
+    result = _shell(block, workplace)
+
+    assert result.returncode == 0, result.stderr
+    assert result.stdout
+
+
+def test_make_has_the_targets_named() -> None:
+    """`make demo` and `make test` are the two commands."""
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+
+    for target in re.findall(r"^make (\w+)", "\n".join(_blocks("sh")), re.MULTILINE):
+        assert f"\n{target}:" in makefile
+
+
+def test_library_snippet_runs_as_written(workplace: Path) -> None:
+    """It prints tags, terms and a sentence."""
+    result = subprocess.run(
+        [sys.executable, "-c", _blocks("python")[0]], capture_output=True, text=True, check=False, cwd=workplace
+    )
+
+    assert result.returncode == 0, result.stderr
+    assert "charging_swapping" in result.stdout
+    assert "subsidy_grant" in result.stdout
+    assert "Operators of public charging piles" in result.stdout
+
+
+def test_settings_snippet_is_valid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the two variables set, as the text says."""
+    monkeypatch.setenv("DESK_URL", "https://hooks.example.org/x")
+    monkeypatch.setenv("DESK_SECRET", SECRET)
+    (tmp_path / "classifier.toml").write_text(_blocks("toml")[0], encoding="utf-8")
+
+    assert [rule.id for rule in check_settings(tmp_path / "classifier.toml").rules.rules] == ["nev-money"]
+
+
+def test_receiver_snippet_verifies_what_the_daemon_sends(tmp_path: Path) -> None:
+    """It takes a signed message, prints its title, and refuses one signed with another key."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    (tmp_path / "receiver.py").write_text(_blocks("python")[1], encoding="utf-8")
+    environment = os.environ | {"DESK_SECRET": SECRET, "PORT": str(port)}
+    message = Message(
+        id=MessageId("msg_1"), endpoint_id="desk", rule_id="r", body=b'{"data": {"article": {"title": "City Pays"}}}'
+    )
+
+    def send(key: bytes) -> Result:
+        endpoint = Endpoint(
+            id="desk",
+            url=f"http://127.0.0.1:{port}/",
+            keys=(key,),
+            allow=(AllowedRange(*parse_allowed(f"127.0.0.1/32:{port}")),),
+        )
+        return HttpSender([endpoint], clock=utc_now, total_timeout_s=5, connect_timeout_s=2).send(message, 1).result
+
+    with subprocess.Popen(
+        [sys.executable, "receiver.py"],
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        try:
+            key = base64.b64decode(SECRET.removeprefix("whsec_"))
+            deadline = time.monotonic() + 20
+            while (result := send(key)) is Result.UNREACHABLE and time.monotonic() < deadline:
+                time.sleep(0.05)
+            assert result is Result.DELIVERED
+            assert process.stdout is not None
+            assert process.stdout.readline() == "msg_1 City Pays\n"
+            assert send(bytes(32)) is Result.REFUSED
+        finally:
+            process.terminate()
+
+
+def test_every_command_is_mentioned() -> None:
+    """A command that the README does not name is one that nobody finds."""
+    from classifier.cli import main  # noqa: PLC0415
+
+    assert [name for name in main.commands if f"classifier {name}" not in README and f"make {name}" not in README] == []
