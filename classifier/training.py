@@ -5,10 +5,10 @@ Labelled examples in, a calibrated linear classifier out.
              --fit----> weights, with the calibration folded in --> Model (pure data) and a scikit-learn pipeline that
              computes the same
 
-One binary logistic regression per label on shared tf-idf features. Examples whose label is unknown do not take part in
-that label's fit. Everything that turns scores into decisions (Platt's sigmoid, the bands) is fitted on out-of-fold
-scores of the examples themselves; *background* examples, of another genre, only help to learn words: they carry less
-weight and have no say in the decisions.
+One binary logistic regression per label on shared tf-idf features, scaled per label by log-count ratios. Examples
+whose label is unknown do not take part in that label's fit. Everything that turns scores into decisions (Platt's
+sigmoid, the bands) is fitted on out-of-fold scores of the examples themselves; *background* examples, of another
+genre, only help to learn words: they carry less weight and have no say in the decisions.
 
 Platt: "Probabilistic Outputs for Support Vector Machines" (1999), with his smoothed targets. The sigmoid of a linear
 score is again a linear score, so it disappears into weights and intercepts.
@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_matrix, diags
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
@@ -52,7 +52,8 @@ class TrainingSpec:
         inverse_regularisation: C of the logistic regression.
         background_weight: weight of a background example; an example has 1.
         folds: for out-of-fold scores.
-        alert_precision: out-of-fold precision that an alert band has to promise.
+        alert_precision: out-of-fold precision from which on there is an alert band. More than the nine in ten that
+            alerts promise, because new articles are less like the corpus than its folds are like each other.
         alert_min_positives: labels with fewer positive examples get no alert band.
         n_jobs: processes, as in joblib; -1 for all cores. Has no influence on the result.
     """
@@ -62,7 +63,7 @@ class TrainingSpec:
     inverse_regularisation: float = 8.0
     background_weight: float = 0.3
     folds: int = 5
-    alert_precision: float = 0.9
+    alert_precision: float = 0.95
     alert_min_positives: int = 10
     n_jobs: int = -1
 
@@ -309,10 +310,29 @@ def _fit_label(
         return np.zeros(matrix.shape[1]), -4.0
     # Positives and negatives weigh the same in sum. scikit-learn's "balanced" would count examples instead of weights,
     # and let background decide how much an article counts.
-    balanced = weights[rows] * np.where(target, 0.5 / weights[rows][target].sum(), 0.5 / weights[rows][~target].sum())
+    weight = weights[rows]
+    balanced = weight.sum() * weight * np.where(target, 0.5 / weight[target].sum(), 0.5 / weight[~target].sum())
+    known_terms = matrix[rows]
+    scale = np.sqrt(np.abs(_log_count_ratio(known_terms, target, weight)))
     regression = LogisticRegression(C=c, solver="liblinear", random_state=0, max_iter=200)
-    regression.fit(matrix[rows], target, sample_weight=balanced * weights[rows].sum())
-    return regression.coef_[0], float(regression.intercept_[0])
+    regression.fit(known_terms @ diags(scale), target, sample_weight=balanced)
+    return regression.coef_[0] * scale, float(regression.intercept_[0])
+
+
+def _log_count_ratio(
+    matrix: csr_matrix, target: NDArray[np.bool_], weights: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """
+    Return the logarithm of how much more frequent each term is in positive than in negative examples, shape (n_terms,).
+
+    Terms scaled by it make the regression look first where the label is distinctive, instead of adding up many words
+    that are a little more frequent with it: Wang and Manning, "Baselines and Bigrams" (2012). We scale by its square
+    root, which loses less on labels with few examples.
+    """
+    present = (matrix > 0).astype(np.float64)
+    in_positive, in_negative = (1 + present[side].T @ weights[side] for side in (target, ~target))
+    ratio: NDArray[np.float64] = np.log(in_positive / in_positive.sum()) - np.log(in_negative / in_negative.sum())
+    return ratio
 
 
 def _fit_sigmoids(raw: NDArray[np.float64], data: _Data) -> NDArray[np.float64]:
