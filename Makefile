@@ -38,9 +38,9 @@ train: .venv/runtime
 # Needs uv on the PATH.
 lock:
 	uv pip compile pyproject.toml --group build --universal --python-version 3.11 --generate-hashes \
-		--no-emit-index-url --no-header -q -o requirements.lock
+		--no-header -q -o requirements.lock
 	uv pip compile pyproject.toml --group build --extra dev --universal --python-version 3.11 --generate-hashes \
-		--no-emit-index-url --no-header -q -o requirements-dev.lock
+		--no-header -q -o requirements-dev.lock
 
 clean:
 	rm -rf .venv build dist
