@@ -113,13 +113,23 @@ def test_the_pipeline_holds_standard_classes_only(folder: Path) -> None:
     assert not any(name.startswith("classifier") for name in modules)
 
 
+def _put_a_folder_in_place_of_the_manifest(folder: Path) -> None:
+    (folder / "manifest.json").unlink()
+    (folder / "manifest.json").mkdir()
+
+
+def _put_a_link_in_place_of_the_arrays(folder: Path) -> None:
+    (folder / "scorer.npz").rename(folder / "real")
+    (folder / "scorer.npz").symlink_to("real")
+
+
 _FAULTS: dict[str, tuple[Callable[[Path], object], type[ModelError], str]] = {
     "missing": (shutil.rmtree, ModelNotFoundError, "no model folder here, it needs a manifest.json"),
     "manifest-no-json": (lambda f: (f / "manifest.json").write_text("{"), ModelCorruptError, "it is no JSON"),
     "manifest-no-object": (lambda f: (f / "manifest.json").write_text("[]"), ModelCorruptError, "no JSON object"),
     "manifest-huge": (lambda f: (f / "manifest.json").write_text(" " * 10_000_001), ModelCorruptError, "too large"),
     "manifest-a-folder": (
-        lambda f: (f / "manifest.json").rename(f / "was") and (f / "manifest.json").mkdir(),
+        _put_a_folder_in_place_of_the_manifest,
         ModelError,
         "cannot be read: Is a directory",
     ),
@@ -167,7 +177,7 @@ _FAULTS: dict[str, tuple[Callable[[Path], object], type[ModelError], str]] = {
         "a file that the manifest names is missing",
     ),
     "link": (
-        lambda f: (f / "scorer.npz").rename(f / "real") and (f / "scorer.npz").symlink_to("real"),
+        _put_a_link_in_place_of_the_arrays,
         ModelCorruptError,
         "a file that the manifest names is missing",
     ),
