@@ -221,6 +221,12 @@ def _sum(terms: Iterable[Any]) -> float:
     help="Labelled texts of another genre: they teach words, with less weight, and decide no limits. May be repeated.",
 )
 @click.option(
+    "--notes",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="FILE",
+    help="What the model card should say about the corpora, Markdown.",
+)
+@click.option(
     "--seed", default=0, show_default=True, help="Decides the folds; the same seed and data give the same model."
 )
 @_JSON
@@ -229,6 +235,7 @@ def train_command(
     taxonomy_path: Path,
     output: Path,
     background: tuple[Path, ...],
+    notes: Path | None,
     seed: int,
     *,
     as_json: bool,
@@ -277,7 +284,8 @@ def train_command(
             ],
             "bands": {label: {"alert": bands.alert, "review": bands.review} for label, bands in model.bands.items()},
             **facts,
-        }
+        },
+        notes.read_text(encoding="utf-8") if notes else "",
     )
     save_model(output, model, training.pipeline, facts, card)
     if as_json:

@@ -215,13 +215,14 @@ def _rounded(value: float | None) -> float | None:
     return round(value, 4) if isinstance(value, float) else value
 
 
-def model_card(manifest: Mapping[str, Any]) -> str:
+def model_card(manifest: Mapping[str, Any], notes: str = "") -> str:
     """
     Return the model card, Markdown: what the model is, what it learnt from, how well it does, what it cannot do.
 
     Args:
         manifest: ``name``, ``model_id``, ``facets``, ``bands``, ``training`` and ``metrics`` as `classifier train`
             writes them.
+        notes: what there is to say about the corpora, Markdown.
     """
     training, metrics = manifest["training"], manifest["metrics"]
     keys = ("macro_f1", "micro_f1", "alert_precision", "alert_recall")
@@ -246,9 +247,10 @@ def model_card(manifest: Mapping[str, Any]) -> str:
         "",
         "## How well it does",
         "",
-        f"Out of fold ({training['folds']} random folds) on the {metrics['n_examples']} examples of the main corpora,",
-        "tags of both bands, unknown labels masked. The limits were chosen on these same scores, so the figures are a",
-        "little better than those on new articles will be.",
+        f"Out of fold ({training['folds']} folds) on the {metrics['n_examples']} examples of the main corpora, tags of",
+        "both bands, unknown labels masked. Examples of one source are held out together when the corpora have at",
+        "least two sources per fold. Limits and calibration were fitted on these same scores, and a corpus is never",
+        "quite like the news: expect less on new articles.",
         f"Of {metrics['off_topic']} examples without any label {metrics['off_topic_tagged']} got a tag.",
         "",
         "| facet | macro F1 | micro F1 | alert precision | alert recall |",
@@ -277,12 +279,13 @@ def model_card(manifest: Mapping[str, Any]) -> str:
         for facet in manifest["facets"]
         for label in facet["labels"]
     ]
+    if notes:
+        lines += ["", "## About the corpora", "", notes.strip()]
     lines += [
         "",
         "## Limits",
         "",
         "- It knows the language and the genre of its main corpora; on other texts scores are not calibrated.",
-        "- The labels are those of one annotator per text; agreement has not been measured yet.",
         "- A tag says what a text reports, not that it is true or in force.",
         "",
         "## Loading it safely",

@@ -29,7 +29,7 @@ class Example:
         text: title and body, cleaned as `parse_article` cleans a page.
         labels: ids of the labels it carries.
         unknown: ids of the labels nobody decided.
-        source: where the row came from, for slices.
+        source: where the row came from; training holds whole sources out together when there are enough of them.
     """
 
     id: str

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from classifier import Bands, CorpusError, Example, Training, TrainingSpec, parse_taxonomy, train
-from classifier.training import decide_bands
+from classifier.training import _deal_folds, decide_bands
 
 TAXONOMY = parse_taxonomy({"facet": [{"id": "sector", "label": [{"id": "wind"}, {"id": "solar"}]}]})
 SPEC = TrainingSpec(min_df=1, n_jobs=1, folds=3)
@@ -115,3 +115,16 @@ def test_decide_bands_never_puts_review_above_alert(rows: list[tuple[float, bool
     )["label"]
 
     assert bands.alert is None or bands.review <= bands.alert
+
+
+def test_deal_folds_keeps_sources_together_when_there_are_enough() -> None:
+    """With too few sources the examples are dealt one by one; every fold gets its share."""
+    many = [f"s{i % 12}" for i in range(60)]
+    folds = _deal_folds(many, 5, seed=1)
+
+    assert all(
+        len({int(fold) for fold, name in zip(folds, many, strict=True) if name == source}) == 1 for source in many
+    )
+    assert sorted(set(folds.tolist())) == [0, 1, 2, 3, 4]
+    assert np.bincount(_deal_folds(["one"] * 60, 5, seed=1)).tolist() == [12] * 5
+    assert len(_deal_folds([], 5, seed=1)) == 0
