@@ -1,0 +1,182 @@
+"""Commands about models: train, evaluate, model show, model verify."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from classifier.adapters.artifacts import bundled, load_model, read_manifest, save_model
+from classifier.cli.console import JSON_OPTION, MODEL_OPTION, command, main, print_json, progress_bar
+
+
+@command(main, "train", "classifier train seeds/articles.jsonl --taxonomy seeds/taxonomy.toml --output models/mine")
+@click.argument("corpora", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="CORPUS...")
+@click.option(
+    "--taxonomy",
+    "taxonomy_path",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Facets and labels, TOML.",
+)
+@click.option(
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Model folder to write; its last part is the name.",
+)
+@click.option(
+    "--background",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="CORPUS",
+    help="Labelled texts of another genre: they teach words, with less weight, and decide no limits. May be repeated.",
+)
+@click.option(
+    "--notes",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="FILE",
+    help="What the model card should say about the corpora, Markdown.",
+)
+@click.option(
+    "--seed", default=0, show_default=True, help="Decides the folds; the same seed and data give the same model."
+)
+@JSON_OPTION
+def train_command(
+    corpora: tuple[Path, ...],
+    taxonomy_path: Path,
+    output: Path,
+    background: tuple[Path, ...],
+    notes: Path | None,
+    seed: int,
+    *,
+    as_json: bool,
+) -> None:
+    """Train a model on labelled articles (JSON lines) and write its folder."""
+    from classifier.adapters.corpus import load_corpus, load_taxonomy  # noqa: PLC0415
+    from classifier.evaluation import measure, model_card  # noqa: PLC0415
+    from classifier.training import TrainingSpec, train  # noqa: PLC0415
+
+    taxonomy = load_taxonomy(taxonomy_path)
+    own = [load_corpus(path, taxonomy) for path in corpora]
+    others = [load_corpus(path, taxonomy) for path in background]
+    examples = [example for corpus in own for example in corpus.examples]
+    spec = TrainingSpec()
+    with progress_bar() as on_progress:
+        training = train(
+            examples,
+            taxonomy,
+            background=[example for corpus in others for example in corpus.examples],
+            spec=spec,
+            seed=seed,
+            name=output.resolve().name,
+            on_progress=on_progress,
+        )
+    model = training.model
+    report = measure(training.out_of_fold, examples, model.bands, taxonomy)
+    roles = [(corpus, "main") for corpus in own] + [(corpus, "background") for corpus in others]
+    facts = {
+        "training": {
+            "seed": seed,
+            "folds": spec.folds,
+            "corpora": [
+                {"name": c.name, "examples": len(c.examples), "role": role, "sha256": c.sha256} for c, role in roles
+            ],
+            "positives": training.support,
+        },
+        "metrics": report.to_record(),
+    }
+    card = model_card(
+        {
+            "name": model.name,
+            "model_id": model.id,
+            "facets": [
+                {"labels": [{"id": label.id, "definition": label.definition} for label in facet.labels]}
+                for facet in taxonomy
+            ],
+            "bands": {label: {"alert": bands.alert, "review": bands.review} for label, bands in model.bands.items()},
+            **facts,
+        },
+        notes.read_text(encoding="utf-8") if notes else "",
+    )
+    save_model(output, model, training.pipeline, facts, card)
+    if as_json:
+        print_json({"model": model.reference, "path": str(output), "metrics": report.to_record()})
+    else:
+        click.echo(f"{model.reference} written to {output}, {len(model.vectorizer.terms)} terms. Out of fold:")
+        _print_report(report.to_record())
+
+
+@command(main, "evaluate", "classifier evaluate seeds/articles.jsonl --model models/mine")
+@click.argument("corpora", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="CORPUS...")
+@MODEL_OPTION
+@JSON_OPTION
+def evaluate_command(corpora: tuple[Path, ...], model_path: Path | None, *, as_json: bool) -> None:
+    """Compare a model's tags (both bands) with labelled articles; labels unknown in a row are masked."""
+    from classifier.adapters.corpus import load_corpus  # noqa: PLC0415
+    from classifier.evaluation import evaluate  # noqa: PLC0415
+
+    model = load_model(model_path)
+    examples = [example for path in corpora for example in load_corpus(path, model.taxonomy).examples]
+    record = evaluate(model, examples).to_record()
+    if as_json:
+        print_json({"model": model.reference, **record})
+    else:
+        click.echo(f"{model.reference} on {len(examples)} examples")
+        _print_report(record)
+
+
+def _print_report(record: dict[str, Any]) -> None:
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    def cell(value: float | None) -> str:
+        return "" if value is None else f"{value:.2f}"
+
+    console = Console(highlight=False)
+    for facet, metrics in record["facets"].items():
+        table = Table(title=facet, title_justify="left", box=None, pad_edge=False)
+        table.add_column("label")
+        for name in ("support", "tagged", "P", "R", "F1", "alert P", "alert R"):
+            table.add_column(name, justify="right")
+        for label, row in metrics["labels"].items():
+            shares = [cell(row[key]) for key in ("precision", "recall", "f1", "alert_precision", "alert_recall")]
+            table.add_row(label, str(row["support"]), str(row["tagged"]), *shares)
+        console.print(table)
+        console.print(
+            f"macro F1 {cell(metrics['macro_f1'])} (mean over labels with support), "
+            f"micro F1 {cell(metrics['micro_f1'])}\n"
+            f"alert band: precision {cell(metrics['alert_precision'])}, recall {cell(metrics['alert_recall'])}\n"
+        )
+    console.print(f"{record['off_topic_tagged']} of {record['off_topic']} examples without any label got a tag")
+
+
+@main.group("model", epilog="\b\nExample:\n  classifier model show")
+def model_group() -> None:
+    """Look at a model folder."""
+
+
+@command(model_group, "show", "classifier model show models/nev-policy")
+@click.argument("folder", required=False, type=click.Path(path_type=Path), metavar="[DIR]")
+@JSON_OPTION
+def model_show_command(folder: Path | None, *, as_json: bool) -> None:
+    """Show what a model is, what it was trained on and how well it did."""
+    manifest = read_manifest(folder or bundled("models", "nev-policy"))
+    if as_json:
+        print_json(manifest)
+        return
+    click.echo(
+        f"{manifest['name']}@{manifest['model_id']}, format {manifest['format_version']}, {manifest['n_terms']} terms"
+    )
+    for corpus in manifest.get("training", {}).get("corpora", []):
+        click.echo(f"trained on {corpus['name']}: {corpus['examples']} examples ({corpus['role']})")
+    if "metrics" in manifest:
+        _print_report(manifest["metrics"])
+
+
+@command(model_group, "verify", "classifier model verify models/nev-policy")
+@click.argument("folder", required=False, type=click.Path(path_type=Path), metavar="[DIR]")
+def model_verify_command(folder: Path | None) -> None:
+    """Check every digest and every array of a model folder; nothing in it is executed."""
+    click.echo(f"{load_model(folder).reference}: all files are as the manifest says")
