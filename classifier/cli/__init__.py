@@ -2,8 +2,8 @@
 The command line: parse, call, print, exit code. Decides nothing.
 
 One module per group of commands; each registers its own with `console.main`. Modules that take time to load are
-imported by the command that needs them. With ``--json`` standard output holds one JSON object per line and nothing else; progress,
-warnings and errors go to standard error.
+imported by the command that needs them. With ``--json`` standard output holds one JSON object per line and nothing
+else; progress, warnings and errors go to standard error.
 """
 
 from classifier.cli import articles, config, daemon, models
