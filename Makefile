@@ -32,7 +32,8 @@ wheel-test: .venv/development
 
 # Remakes the bundled model. POLICIES, when given, is a corpus of policy summaries used as background.
 train: .venv/runtime
-	$(BIN)/python -m classifier train seeds/articles.jsonl --taxonomy seeds/taxonomy.toml --notes seeds/CORPUS.md --output models/nev-policy \
+	$(BIN)/python -m classifier train seeds/articles.jsonl --taxonomy seeds/taxonomy.toml --lexicon seeds/lexicon.toml \
+		--notes seeds/CORPUS.md --output models/nev-policy \
 		$(if $(POLICIES),--background $(POLICIES))
 
 # Needs uv on the PATH.

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from classifier.adapters.artifacts import load_model, save_model
-    from classifier.adapters.corpus import Corpus, load_corpus, load_taxonomy
+    from classifier.adapters.corpus import Corpus, load_corpus, load_lexicon, load_taxonomy
     from classifier.article import Article, parse_article
     from classifier.delivery import parse_secret, verify
     from classifier.errors import (
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     )
     from classifier.evaluation import Report, evaluate
     from classifier.examples import Example, parse_example
+    from classifier.lexicon import Lexicon, parse_lexicon
     from classifier.model import Contribution, Explanation, Model, Sentence
     from classifier.rules import Match, Rule, RuleSet, parse_rules
     from classifier.tags import Abstention, Band, Bands, Scores, Tag, Tags
@@ -57,6 +58,7 @@ __all__ = [
     "Facet",
     "Label",
     "LedgerError",
+    "Lexicon",
     "Match",
     "Model",
     "ModelCorruptError",
@@ -77,10 +79,12 @@ __all__ = [
     "TrainingSpec",
     "evaluate",
     "load_corpus",
+    "load_lexicon",
     "load_model",
     "load_taxonomy",
     "parse_article",
     "parse_example",
+    "parse_lexicon",
     "parse_rules",
     "parse_secret",
     "parse_taxonomy",
@@ -91,7 +95,7 @@ __all__ = [
 
 _MODULES = {
     "adapters.artifacts": ("load_model", "save_model"),
-    "adapters.corpus": ("Corpus", "load_corpus", "load_taxonomy"),
+    "adapters.corpus": ("Corpus", "load_corpus", "load_lexicon", "load_taxonomy"),
     "article": ("Article", "parse_article"),
     "delivery": ("parse_secret", "verify"),
     "errors": (
@@ -109,6 +113,7 @@ _MODULES = {
     ),
     "evaluation": ("Report", "evaluate"),
     "examples": ("Example", "parse_example"),
+    "lexicon": ("Lexicon", "parse_lexicon"),
     "model": ("Contribution", "Explanation", "Model", "Sentence"),
     "rules": ("Match", "Rule", "RuleSet", "parse_rules"),
     "tags": ("Abstention", "Band", "Bands", "Scores", "Tag", "Tags"),

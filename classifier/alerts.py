@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import NewType
 
 from classifier.article import Article
-from classifier.model import Explanation
+from classifier.model import Contribution, Explanation
 from classifier.rules import Match
 from classifier.tags import Tag, Tags
 
@@ -21,6 +21,7 @@ MessageId = NewType("MessageId", str)
 ALERT_TYPE = "article.matched"
 MAX_SENTENCES = 3
 MAX_TERMS = 5
+MAX_PHRASES = 4  # of one term
 MAX_SENTENCE_CHARS = 600
 
 
@@ -101,9 +102,14 @@ def _evidence(explanation: Explanation) -> Evidence:
             Quote(_shorten(sentence.text), sentence.start, sentence.end)
             for sentence in explanation.sentences[:MAX_SENTENCES]
         ),
-        terms=tuple((item.term, round(item.weight, 3)) for item in explanation.terms[:MAX_TERMS]),
-        against=tuple((item.term, round(item.weight, 3)) for item in explanation.against[:MAX_TERMS]),
+        terms=tuple((_say(item), round(item.weight, 3)) for item in explanation.terms[:MAX_TERMS]),
+        against=tuple((_say(item), round(item.weight, 3)) for item in explanation.against[:MAX_TERMS]),
     )
+
+
+def _say(contribution: Contribution) -> str:
+    """Return the words that counted, as they stand in the text; phrases of a concept one after the other."""
+    return _shorten(", ".join(contribution.phrases[:MAX_PHRASES]))
 
 
 def _shorten(text: str) -> str:

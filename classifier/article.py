@@ -88,8 +88,13 @@ class Article:
 
     @property
     def full_text(self) -> str:
-        """Title and body as one text: what is scored."""
+        """Title and body as one text."""
         return f"{self.title}\n\n{self.text}" if self.title and self.text else self.title or self.text
+
+    @property
+    def scored_text(self) -> str:
+        """`full_text` with the title once more in front: what a headline says counts twice."""
+        return f"{self.title}\n\n{self.full_text}" if self.title and self.text else self.full_text
 
 
 def parse_article(raw: bytes, source: str = "") -> Article:

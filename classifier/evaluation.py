@@ -229,9 +229,10 @@ def model_card(manifest: Mapping[str, Any], notes: str = "") -> str:
     lines = [
         f"# {manifest['name']}@{manifest['model_id']}",
         "",
-        "A linear classifier on tf-idf word 1-grams and 2-grams: one logistic regression per label, calibrated",
-        "(Platt), with an alert and a review limit per label. Pure data in `scorer.npz`; `pipeline.joblib` holds the",
-        "same as scikit-learn objects.",
+        "A linear classifier on tf-idf of words and concepts (the phrases of `lexicon.json`, one term per label):",
+        "one logistic regression per label on terms scaled by log-count ratios, calibrated (Platt), with an alert",
+        "and a review limit per label. Pure data in `scorer.npz`; `pipeline.joblib` computes the same from the text",
+        "with its concepts written behind (`Model.prepare`).",
         "",
         "## Trained on",
         "",

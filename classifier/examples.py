@@ -26,7 +26,7 @@ class Example:
 
     Attributes:
         id: unique in its corpus.
-        text: title and body, cleaned as `parse_article` cleans a page.
+        text: `Article.scored_text` of the row, cleaned as a page is.
         labels: ids of the labels it carries.
         unknown: ids of the labels nobody decided.
         source: where the row came from; training holds whole sources out together when there are enough of them.
@@ -61,7 +61,7 @@ def parse_example(
         page = "\n\n".join(part for part in (title, text) if part.strip())
         return Example(
             id=str(row.get("id", line)),
-            text=parse_article(page.encode("utf-8", "replace"), source).full_text,
+            text=parse_article(page.encode("utf-8", "replace"), source).scored_text,
             labels=frozenset(labels),
             unknown=frozenset(unknown),
             source=_text(row, "source"),

@@ -1,5 +1,5 @@
 """
-Text to weighted terms: word 1-grams and 2-grams, counted and weighed as scikit-learn's `TfidfVectorizer` does.
+Text to weighted terms: words and concepts, counted and weighed as scikit-learn's `TfidfVectorizer` does.
 
 Hides: tokens, lower-casing, counting, inverse document frequencies, length normalisation.
 Keeps: for the settings in `VECTORIZER_SETTINGS` and the same vocabulary, the same features and weights as scikit-learn
@@ -9,9 +9,9 @@ test holds the two together.
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,7 +25,7 @@ TOKEN_PATTERN = r"(?u)\b[^\W\d_]\w+\b"  # noqa: S105 - of a word, not a password
 VECTORIZER_SETTINGS: Mapping[str, object] = {
     "lowercase": True,
     "token_pattern": TOKEN_PATTERN,
-    "ngram_range": (1, 2),
+    "ngram_range": (1, 1),
     "sublinear_tf": True,
     "norm": "l2",
 }
@@ -57,7 +57,7 @@ class TermVectorizer:
     A fixed vocabulary with inverse document frequencies.
 
     Attributes:
-        terms: the vocabulary; a 2-gram is its two words with a blank between.
+        terms: the vocabulary: lower-case words and concept terms.
         idf: float32 of shape (n_terms,), each positive.
     """
 
@@ -66,30 +66,31 @@ class TermVectorizer:
         self.idf = idf
         self._index = {term: position for position, term in enumerate(self.terms)}
 
-    def transform(self, text: str) -> TermVector:
-        """Count and weigh the known terms of *text*."""
+    def transform(self, text: str, concepts: Sequence[str] = ()) -> TermVector:
+        """
+        Count and weigh the known terms of *text* and of the *concepts* found in it.
+
+        The same as scikit-learn makes of the text with the concepts written behind it.
+        """
         words = _TOKEN.findall(text.lower())
         counts = Counter(map(self._index.get, words))
         n_known = len(words) - counts[None]
-        counts.update(map(self._index.get, map(" ".join, pairwise(words))))
+        counts.update(map(self._index.get, concepts))
         del counts[None]
         indices = np.fromiter(counts.keys(), np.int64, len(counts))
         values = (1 + np.log(np.fromiter(counts.values(), np.float32, len(counts)))) * self.idf[indices]
         length = float(np.sqrt(np.dot(values, values)))
         return TermVector(indices, values / length if length else values, len(words), n_known)
 
-    def find(self, text: str) -> dict[int, list[Span]]:
-        """Return where each known term of *text* stands: vocabulary position to spans in *text*, in order."""
+    def find(self, text: str, concepts: Iterable[tuple[str, Span]] = ()) -> dict[int, list[Span]]:
+        """Return where each known term stands: vocabulary position to spans in *text*, in order."""
         found: dict[int, list[Span]] = {}
         lowered = text.lower()
         origin = _origins(text) if len(lowered) != len(text) else range(len(text) + 1)
-        tokens = [(match[0], origin[match.start()], origin[match.end()]) for match in _TOKEN.finditer(lowered)]
-        for word, start, end in tokens:
-            if (index := self._index.get(word)) is not None:
-                found.setdefault(index, []).append((start, end))
-        for (first, start, _), (second, _, end) in pairwise(tokens):
-            if (index := self._index.get(f"{first} {second}")) is not None:
-                found.setdefault(index, []).append((start, end))
+        words = ((match[0], (origin[match.start()], origin[match.end()])) for match in _TOKEN.finditer(lowered))
+        for term, span in chain(words, concepts):
+            if (index := self._index.get(term)) is not None:
+                found.setdefault(index, []).append(span)
         return found
 
 

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from classifier.article import Article, OffsetMap, normalise, normalise_mapped, sentence_spans
+from classifier.article import Article, normalise, normalise_mapped, sentence_spans
 from classifier.errors import ModelError
 from classifier.features import TermVector, TermVectorizer
+from classifier.lexicon import CONCEPT_PREFIX, Lexicon
 from classifier.tags import Abstention, Bands, Scores, Tags, decide_tags
 from classifier.taxonomy import Taxonomy
 
@@ -35,12 +36,14 @@ class Contribution:
     What one term did to one label's score.
 
     Attributes:
-        term: as in the vocabulary, lower case.
+        term: as in the vocabulary: a lower-case word, or ``concept_`` and a label for that label's phrases.
+        phrases: what stands in the text, lower case, each once.
         weight: what it added to the logit; negative when it spoke against the label.
         spans: where it stands, as character offsets into the original text.
     """
 
     term: str
+    phrases: tuple[str, ...]
     weight: float
     spans: tuple[Span, ...]
 
@@ -87,6 +90,7 @@ class Model:
         id: digest of everything that decides its answers.
         taxonomy: facets and labels; their order is the order of all score columns.
         bands: limits per label.
+        lexicon: phrases that make concept terms.
         vectorizer: vocabulary and inverse document frequencies.
         weights: float32 of shape (n_terms, n_labels).
         intercepts: float32 of shape (n_labels,).
@@ -96,6 +100,7 @@ class Model:
     id: str
     taxonomy: Taxonomy
     bands: Mapping[str, Bands]
+    lexicon: Lexicon
     vectorizer: TermVectorizer
     weights: "NDArray[np.float32]"
     intercepts: "NDArray[np.float32]"
@@ -112,12 +117,12 @@ class Model:
 
     def prepare(self, text: str | Article) -> str:
         """
-        Return the text the vectorizer sees.
+        Return the text the vectorizer sees: normalised, with the concepts found in it written behind.
 
-        An `Article` counts with its title and cleaned body. A string is taken as it stands: give `parse_article` the
-        page instead when it still has menus and share buttons on it.
+        An `Article` counts with its title, twice, and its cleaned body. A string is taken as it stands: give
+        `parse_article` the page instead when it still has menus and share buttons on it.
         """
-        return normalise(text.full_text if isinstance(text, Article) else text)
+        return self.lexicon.annotate(_given_text(text))
 
     def score(self, texts: Iterable[str | Article]) -> Scores:
         """Return all scores: float32 of shape (n_articles, n_labels) in [0, 1], rows in the order of *texts*."""
@@ -147,12 +152,16 @@ class Model:
             raise ModelError(self.name, f"no label {label!r}; it has {', '.join(self.labels)}")
         column = self.labels.index(label)
         page = _Page(text)
-        vector = self.vectorizer.transform(page.prepared)
+        found = [(CONCEPT_PREFIX + name, span) for name, span in self.lexicon.find(page.normal)]
+        vector = self.vectorizer.transform(page.normal, [term for term, _ in found])
         weights = vector.values * self.weights[vector.indices, column]
-        places = self.vectorizer.find(page.prepared)
+        places = self.vectorizer.find(page.normal, found)
         contributions = [
             Contribution(
-                self.vectorizer.terms[index], float(weight), tuple(page.to_original(*span) for span in places[index])
+                term=self.vectorizer.terms[index],
+                phrases=tuple(dict.fromkeys(page.normal[slice(*span)].lower() for span in places[index])),
+                weight=float(weight),
+                spans=tuple(dict.fromkeys(page.to_original(*span) for span in places[index])),
             )
             for index, weight in zip(vector.indices.tolist(), weights.tolist(), strict=True)
             if weight
@@ -171,7 +180,8 @@ class Model:
         )
 
     def _vector(self, text: str | Article) -> TermVector:
-        return self.vectorizer.transform(self.prepare(text))
+        normal = _given_text(text)
+        return self.vectorizer.transform(normal, self.lexicon.concepts(normal))
 
     def _scores(self, vectors: list[TermVector]) -> Scores:
         values = np.empty((len(vectors), len(self.labels)), np.float32)
@@ -180,32 +190,41 @@ class Model:
         return Scores(values, self.labels)
 
 
+def _given_text(text: str | Article) -> str:
+    return normalise(text.scored_text if isinstance(text, Article) else text)
+
+
 class _Page:
     """A text to explain: as scored, and the way back to what the caller gave."""
 
     def __init__(self, text: str | Article) -> None:
-        given = text.full_text if isinstance(text, Article) else text
-        self.prepared, self._normal = normalise_mapped(given)
-        self._clean: OffsetMap | None = text.offsets if isinstance(text, Article) else None
+        self.normal, self._normal = normalise_mapped(text.scored_text if isinstance(text, Article) else text)
+        self._article = text if isinstance(text, Article) else None
 
     def to_original(self, start: int, end: int) -> Span:
         span = self._normal.to_original(start, end)
-        return self._clean.to_original(*span) if self._clean else span
+        if self._article is None:
+            return span
+        lead = len(self._article.scored_text) - len(self._article.full_text)  # the title that is there once more
+        start, end = (position if span[0] < lead else position - lead for position in span)
+        return self._article.offsets.to_original(start, min(end, len(self._article.full_text)))
 
 
 def _weigh_sentences(page: _Page, places: Mapping[int, list[Span]], weights: Mapping[int, float]) -> list[Sentence]:
-    spans = sentence_spans(page.prepared)
+    """Share each term's weight among the sentences it stands in; the two copies of a title are one sentence."""
+    spans = sentence_spans(page.normal)
     starts = np.array([start for start, _ in spans])
-    sums = np.zeros(len(spans))
+    texts: dict[Span, str] = {}
+    sums: dict[Span, float] = {}
+    origins = [page.to_original(*span) for span in spans]
+    for span, origin in zip(spans, origins, strict=True):
+        texts.setdefault(origin, page.normal[slice(*span)])
     for index, occurrences in places.items():
         for start, _ in occurrences:
-            sums[max(0, int(np.searchsorted(starts, start, side="right")) - 1)] += weights[index] / len(occurrences)
-    order = np.argsort(-sums, kind="stable")
-    return [
-        Sentence(page.prepared[slice(*spans[i])], *page.to_original(*spans[i]), float(sums[i]))
-        for i in order.tolist()
-        if sums[i] > 0
-    ]
+            origin = origins[max(0, int(np.searchsorted(starts, start, side="right")) - 1)]
+            sums[origin] = sums.get(origin, 0.0) + weights[index] / len(occurrences)
+    ordered = sorted(sums, key=lambda origin: (-sums[origin], origin))
+    return [Sentence(texts[origin], *origin, sums[origin]) for origin in ordered if sums[origin] > 0]
 
 
 def _abstention(vector: TermVector) -> Abstention | None:

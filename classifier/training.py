@@ -33,6 +33,7 @@ from classifier.article import normalise
 from classifier.errors import CorpusError
 from classifier.examples import Example, truth_table
 from classifier.features import VECTORIZER_SETTINGS, TermVectorizer
+from classifier.lexicon import NO_LEXICON, Lexicon
 from classifier.model import Model
 from classifier.tags import Bands
 from classifier.taxonomy import Taxonomy
@@ -50,6 +51,7 @@ class TrainingSpec:
         min_df: a term must stand in so many examples.
         max_terms: the terms with the largest weights are kept, so many at most.
         inverse_regularisation: C of the logistic regression.
+        ratio_power: terms are scaled by their log-count ratio to this power; 0 leaves them as they are.
         background_weight: weight of a background example; an example has 1.
         folds: for out-of-fold scores; whole sources are held out when there are enough of them.
         alert_precision: out-of-fold precision from which on there is an alert band. More than the nine in ten that
@@ -58,9 +60,10 @@ class TrainingSpec:
         n_jobs: processes, as in joblib; -1 for all cores. Has no influence on the result.
     """
 
-    min_df: int = 2
+    min_df: int = 3
     max_terms: int = 40_000
     inverse_regularisation: float = 8.0
+    ratio_power: float = 0.35
     background_weight: float = 0.3
     folds: int = 5
     alert_precision: float = 0.95
@@ -92,6 +95,7 @@ def train(
     taxonomy: Taxonomy,
     *,
     background: Sequence[Example] = (),
+    lexicon: Lexicon = NO_LEXICON,
     spec: TrainingSpec | None = None,
     seed: int = 0,
     name: str = "model",
@@ -101,21 +105,21 @@ def train(
     Train a model.
 
     Args:
-        examples: labelled texts of the genre the model is for; every label needs at least two positive ones here or in
-            *background*.
+        examples: labelled texts of the genre the model is for.
         taxonomy: facets and labels.
         background: labelled texts of another genre.
+        lexicon: phrases per label, for concept terms; its labels need not be all of the taxonomy's.
         spec: how to train; the defaults suit some thousand articles.
         seed: decides the folds. The same data, spec and seed give the same model id.
         name: the model's name.
         on_progress: called with a step's name, how much of it is done, and its size.
 
     Raises:
-        CorpusError: too few examples, or a label without positive or without negative ones.
+        CorpusError: too few examples, or a label without positive or without negative ones here or in *background*.
     """
     spec = spec or TrainingSpec()
     labels = taxonomy.label_ids
-    data = _Data.gather(examples, background, labels, spec, seed)
+    data = _Data.gather(examples, background, labels, lexicon, spec, seed)
     _check(data, labels, spec)
     run = Parallel(n_jobs=spec.n_jobs, return_as="generator")
     raw = _out_of_fold(data, spec, run, on_progress)
@@ -134,9 +138,10 @@ def train(
     bands = decide_bands(calibrated, data.positive[: data.n_own], data.known[: data.n_own], labels, spec)
     model = Model(
         name=name,
-        id=_model_id(terms, idf, weights, offsets, bands, taxonomy),
+        id=_model_id(terms, idf, weights, offsets, bands, taxonomy, lexicon),
         taxonomy=taxonomy,
         bands=bands,
+        lexicon=lexicon,
         vectorizer=TermVectorizer([str(term) for term in terms], idf),
         weights=weights,
         intercepts=offsets,
@@ -228,6 +233,7 @@ class _Data:
         examples: Sequence[Example],
         background: Sequence[Example],
         labels: Sequence[str],
+        lexicon: Lexicon,
         spec: TrainingSpec,
         seed: int,
     ) -> "_Data":
@@ -236,7 +242,7 @@ class _Data:
         positive, known = truth_table(rows, labels)
         weights = np.array([1.0] * len(own) + [spec.background_weight] * len(background))
         folds = np.concatenate([own, np.full(len(background), -1)])
-        return cls([normalise(row.text) for row in rows], positive, known, weights, folds, len(own))
+        return cls([lexicon.annotate(normalise(row.text)) for row in rows], positive, known, weights, folds, len(own))
 
 
 def _deal_folds(sources: Sequence[str], n_folds: int, seed: int) -> NDArray[np.int64]:
@@ -261,10 +267,9 @@ def _check(data: _Data, labels: Sequence[str], spec: TrainingSpec) -> None:
             ("positive", (data.positive & data.known)[:, column].sum()),
             ("negative", (~data.positive & data.known)[:, column].sum()),
         ):
-            if count < 2:  # noqa: PLR2004 - one example cannot be both learnt from and tried
+            if not count:
                 raise CorpusError(
-                    "corpus",
-                    f"label {label!r} has {count} {wanted} examples; at least 2 needed, or take it out of the taxonomy",
+                    "corpus", f"label {label!r} has no {wanted} example; add some, or take it out of the taxonomy"
                 )
 
 
@@ -303,9 +308,7 @@ def _fit_labels(
     """Fit one regression per label: coefficients of shape (n_terms, n_labels), intercepts of shape (n_labels,)."""
     columns = []
     jobs = (
-        delayed(_fit_label)(
-            matrix, data.positive[rows, k], data.known[rows, k], data.weights[rows], spec.inverse_regularisation
-        )
+        delayed(_fit_label)(matrix, data.positive[rows, k], data.known[rows, k], data.weights[rows], spec)
         for k in range(data.positive.shape[1])
     )
     for done, column in enumerate(run(jobs), start=1):
@@ -316,7 +319,11 @@ def _fit_labels(
 
 
 def _fit_label(
-    matrix: csr_matrix, positive: NDArray[np.bool_], known: NDArray[np.bool_], weights: NDArray[np.float64], c: float
+    matrix: csr_matrix,
+    positive: NDArray[np.bool_],
+    known: NDArray[np.bool_],
+    weights: NDArray[np.float64],
+    spec: TrainingSpec,
 ) -> tuple[NDArray[np.float64], float]:
     rows = np.flatnonzero(known)
     target = positive[rows]
@@ -327,8 +334,8 @@ def _fit_label(
     weight = weights[rows]
     balanced = weight.sum() * weight * np.where(target, 0.5 / weight[target].sum(), 0.5 / weight[~target].sum())
     known_terms = matrix[rows]
-    scale = np.sqrt(np.abs(_log_count_ratio(known_terms, target, weight)))
-    regression = LogisticRegression(C=c, solver="liblinear", random_state=0, max_iter=200)
+    scale = np.abs(_log_count_ratio(known_terms, target, weight)) ** spec.ratio_power
+    regression = LogisticRegression(C=spec.inverse_regularisation, solver="liblinear", random_state=0, max_iter=200)
     regression.fit(known_terms @ diags(scale), target, sample_weight=balanced)
     return regression.coef_[0] * scale, float(regression.intercept_[0])
 
@@ -420,6 +427,7 @@ def _model_id(
     intercepts: NDArray[np.float32],
     bands: dict[str, Bands],
     taxonomy: Taxonomy,
+    lexicon: Lexicon,
 ) -> str:
     """Digest everything that decides a tag: 12 hex digits."""
     digest = hashlib.sha256()
@@ -427,4 +435,7 @@ def _model_id(
         digest.update(part)
     digest.update(repr([(facet.id, facet.plural, facet.label_ids) for facet in taxonomy]).encode())
     digest.update(repr(sorted((label, asdict(item)) for label, item in bands.items())).encode())
+    digest.update(
+        repr(sorted((label, entry.phrases, entry.misleading) for label, entry in lexicon.entries.items())).encode()
+    )
     return digest.hexdigest()[:12]

@@ -1,5 +1,5 @@
 """
-Models as folders: ``manifest.json``, ``scorer.npz``, ``pipeline.joblib``, ``MODEL_CARD.md``.
+Models as folders: ``manifest.json``, ``scorer.npz``, ``lexicon.json``, ``pipeline.joblib``, ``MODEL_CARD.md``.
 
 Hides: the file format, digests, atomic writing, where the bundled model is.
 Keeps: nothing is unpickled, ever; `load_model` reads the manifest first, checks every digest, and only then reads
@@ -24,6 +24,7 @@ import numpy as np
 
 from classifier.errors import ModelCorruptError, ModelError, ModelIncompatibleError, ModelNotFoundError
 from classifier.features import TermVectorizer
+from classifier.lexicon import Lexicon, parse_lexicon
 from classifier.model import Model
 from classifier.tags import Bands
 from classifier.taxonomy import Facet, Label, Taxonomy
@@ -31,7 +32,8 @@ from classifier.taxonomy import Facet, Label, Taxonomy
 FORMAT_VERSION = 1  # 1: first format
 BUNDLED_MODEL = "nev-policy"
 MAX_ARRAY_BYTES = 1_000_000_000  # unpacked; a zip of zeros can be a million times larger than its file
-_MANIFEST, _SCORER, _PIPELINE, _CARD = "manifest.json", "scorer.npz", "pipeline.joblib", "MODEL_CARD.md"
+_MANIFEST, _SCORER, _LEXICON = "manifest.json", "scorer.npz", "lexicon.json"
+_PIPELINE, _CARD = "pipeline.joblib", "MODEL_CARD.md"
 _MAX_MANIFEST_BYTES = 10_000_000
 
 
@@ -65,6 +67,7 @@ def load_model(path: Path | str | None = None) -> Model:
         name, model_id = str(manifest["name"]), str(manifest["model_id"])
     except (KeyError, TypeError, AttributeError) as error:
         raise ModelCorruptError(folder / _MANIFEST, f"a needed entry is missing or malformed: {error}") from error
+    lexicon = _read_lexicon(folder / _LEXICON)
     arrays = _read_arrays(folder / _SCORER)
     terms = arrays["terms"].tobytes().decode("utf-8").split("\n")
     idf, weights, intercepts = arrays["idf"], arrays["weights"], arrays["intercepts"]
@@ -82,6 +85,7 @@ def load_model(path: Path | str | None = None) -> Model:
         id=model_id,
         taxonomy=taxonomy,
         bands=bands,
+        lexicon=lexicon,
         vectorizer=TermVectorizer(terms, idf),
         weights=weights,
         intercepts=intercepts,
@@ -138,10 +142,11 @@ def save_model(folder: Path, model: Model, pipeline: object, facts: Mapping[str,
             draft = Path(scratch) / folder.name
             draft.mkdir()
             (draft / _SCORER).write_bytes(_pack_arrays(model))
+            (draft / _LEXICON).write_text(_pack_lexicon(model.lexicon), encoding="utf-8")
             joblib.dump(pipeline, draft / _PIPELINE, compress=("zlib", 9))
             (draft / _CARD).write_text(card, encoding="utf-8")
             manifest = _manifest(model, facts) | {
-                "sha256": {name: _digest(draft / name) for name in (_SCORER, _PIPELINE, _CARD)}
+                "sha256": {name: _digest(draft / name) for name in (_SCORER, _LEXICON, _PIPELINE, _CARD)}
             }
             (draft / _MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
             for path in draft.iterdir():
@@ -197,7 +202,7 @@ def _read_taxonomy(manifest: Mapping[str, Any]) -> Taxonomy:
 
 def _check_digests(folder: Path, manifest: Mapping[str, Any]) -> None:
     digests = manifest.get("sha256")
-    if not isinstance(digests, dict) or _SCORER not in digests:
+    if not isinstance(digests, dict) or not {_SCORER, _LEXICON} <= set(digests):
         raise ModelCorruptError(folder / _MANIFEST, "it has no digests")
     for name, expected in digests.items():
         path = folder / name
@@ -210,6 +215,20 @@ def _check_digests(folder: Path, manifest: Mapping[str, Any]) -> None:
 def _digest(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _pack_lexicon(lexicon: Lexicon) -> str:
+    entries = {
+        label: {"phrases": entry.phrases, "misleading": entry.misleading} for label, entry in lexicon.entries.items()
+    }
+    return json.dumps(entries, indent=0, ensure_ascii=False) + "\n"
+
+
+def _read_lexicon(path: Path) -> Lexicon:
+    try:
+        return parse_lexicon(json.loads(path.read_bytes()), source=str(path))
+    except (ValueError, AttributeError) as error:
+        raise ModelCorruptError(path, "it is no lexicon") from error
 
 
 def _pack_arrays(model: Model) -> bytes:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from classifier.errors import CorpusError
 from classifier.examples import Example, parse_example
+from classifier.lexicon import Lexicon, parse_lexicon
 from classifier.taxonomy import Taxonomy, parse_taxonomy
 
 
@@ -35,10 +36,17 @@ def load_taxonomy(path: Path | str) -> Taxonomy:
     Raises:
         CorpusError: the file cannot be read, is no TOML, or an entry is at fault.
     """
-    try:
-        return parse_taxonomy(tomllib.loads(_read(Path(path)).decode("utf-8")), source=str(path))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise CorpusError(str(path), f"this is no TOML file: {error}") from error
+    return parse_taxonomy(_read_toml(Path(path)), source=str(path))
+
+
+def load_lexicon(path: Path | str) -> Lexicon:
+    """
+    Read a ``lexicon.toml``.
+
+    Raises:
+        CorpusError: the file cannot be read, is no TOML, or an entry is at fault.
+    """
+    return parse_lexicon(_read_toml(Path(path)), source=str(path))
 
 
 def load_corpus(path: Path | str, taxonomy: Taxonomy) -> Corpus:
@@ -72,6 +80,13 @@ def _rows(raw: bytes, source: str) -> Iterator[tuple[int, Mapping[str, object]]]
         if not isinstance(row, dict):
             raise CorpusError(source, f"a JSON object needed, got {type(row).__name__}", line=number)
         yield number, row
+
+
+def _read_toml(path: Path) -> dict[str, object]:
+    try:
+        return tomllib.loads(_read(path).decode("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise CorpusError(str(path), f"this is no TOML file: {error}") from error
 
 
 def _read(path: Path) -> bytes:

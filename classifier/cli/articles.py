@@ -61,7 +61,8 @@ def explain_command(path: str, label: str, model_path: Path | None, *, as_json: 
                 "logit": found.logit,
                 "intercept": found.intercept,
                 "terms": [
-                    {"term": t.term, "weight": t.weight, "spans": t.spans} for t in (*found.terms, *found.against)
+                    {"term": t.term, "phrases": t.phrases, "weight": t.weight, "spans": t.spans}
+                    for t in (*found.terms, *found.against)
                 ],
                 "sentences": [
                     {"text": s.text, "start": s.start, "end": s.end, "weight": s.weight} for s in found.sentences
@@ -78,9 +79,8 @@ def explain_command(path: str, label: str, model_path: Path | None, *, as_json: 
     for title, terms in (("for", found.terms), ("against", found.against)):
         click.echo(f"\n{title}:")
         for term in terms[:10]:
-            click.echo(
-                f"  {term.weight:+.3f}  {term.term}" + (f"  ({len(term.spans)} times)" if len(term.spans) > 1 else "")
-            )
+            times = f"  ({len(term.spans)} times)" if len(term.spans) > 1 else ""
+            click.echo(f"  {term.weight:+.3f}  {', '.join(term.phrases[:4])}{times}")
     click.echo("\nsentences:")
     for sentence in found.sentences[:3]:
         click.echo(click.wrap_text(f"{sentence.weight:+.2f}  {' '.join(sentence.text.split())}", 78, "  ", "         "))

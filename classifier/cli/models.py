@@ -7,6 +7,7 @@ import click
 
 from classifier.adapters.artifacts import bundled, load_model, read_manifest, save_model
 from classifier.cli.console import JSON_OPTION, MODEL_OPTION, command, main, print_json, progress_bar
+from classifier.lexicon import NO_LEXICON
 
 
 @command(main, "train", "classifier train seeds/articles.jsonl --taxonomy seeds/taxonomy.toml --output models/mine")
@@ -34,6 +35,13 @@ from classifier.cli.console import JSON_OPTION, MODEL_OPTION, command, main, pri
     help="Labelled texts of another genre: they teach words, with less weight, and decide no limits. May be repeated.",
 )
 @click.option(
+    "--lexicon",
+    "lexicon_path",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Phrases per label, TOML; each label's become one more term to learn from.",
+)
+@click.option(
     "--notes",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     metavar="FILE",
@@ -48,13 +56,14 @@ def train_command(
     taxonomy_path: Path,
     output: Path,
     background: tuple[Path, ...],
+    lexicon_path: Path | None,
     notes: Path | None,
     seed: int,
     *,
     as_json: bool,
 ) -> None:
     """Train a model on labelled articles (JSON lines) and write its folder."""
-    from classifier.adapters.corpus import load_corpus, load_taxonomy  # noqa: PLC0415
+    from classifier.adapters.corpus import load_corpus, load_lexicon, load_taxonomy  # noqa: PLC0415
     from classifier.evaluation import measure, model_card  # noqa: PLC0415
     from classifier.training import TrainingSpec, train  # noqa: PLC0415
 
@@ -68,6 +77,7 @@ def train_command(
             examples,
             taxonomy,
             background=[example for corpus in others for example in corpus.examples],
+            lexicon=load_lexicon(lexicon_path) if lexicon_path else NO_LEXICON,
             spec=spec,
             seed=seed,
             name=output.resolve().name,

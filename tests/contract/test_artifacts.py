@@ -72,6 +72,7 @@ def test_saving_again_replaces_the_folder_and_leaves_nothing_beside_it(folder: P
 
     assert sorted(path.name for path in folder.iterdir()) == [
         "MODEL_CARD.md",
+        "lexicon.json",
         "manifest.json",
         "pipeline.joblib",
         "scorer.npz",

@@ -135,6 +135,7 @@ def test_train_writes_a_model_that_agrees_with_its_pipeline(tmp_path: Path, corp
     model = load_model(folder)
     assert sorted(path.name for path in folder.iterdir()) == [
         "MODEL_CARD.md",
+        "lexicon.json",
         "manifest.json",
         "pipeline.joblib",
         "scorer.npz",

@@ -73,7 +73,7 @@ def test_library_snippet_runs_as_written(workplace: Path) -> None:
     assert result.returncode == 0, result.stderr
     assert "charging_swapping" in result.stdout
     assert "subsidy_grant" in result.stdout
-    assert "Operators of public charging piles" in result.stdout
+    assert "Operators of public charging piles receive" in result.stdout
 
 
 def test_settings_snippet_is_valid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

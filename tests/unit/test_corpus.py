@@ -19,13 +19,13 @@ def _write(tmp_path: Path, *lines: object) -> Path:
 
 
 def test_load_corpus_reads_rows_and_skips_empty_lines(tmp_path: Path, taxonomy: Taxonomy) -> None:
-    """Labels, unknown labels and cleaned text."""
+    """Labels, unknown labels and cleaned text with its title twice, as it is scored."""
     row = ROW | {"id": "b", "sectors_unknown": ["solar"], "text": "A wind farm opens.\n\nShare this: Twitter"}
     corpus = load_corpus(_write(tmp_path, ROW, "", row), taxonomy)
 
     assert [(e.id, set(e.labels), set(e.unknown), e.text) for e in corpus.examples] == [
-        ("a", {"wind"}, set(), "T\n\nA wind farm opens."),
-        ("b", {"wind"}, {"solar"}, "T\n\nA wind farm opens."),
+        ("a", {"wind"}, set(), "T\n\nT\n\nA wind farm opens."),
+        ("b", {"wind"}, {"solar"}, "T\n\nT\n\nA wind farm opens."),
     ]
     assert len(corpus.sha256) == 64
 

@@ -12,7 +12,7 @@ from classifier.features import VECTORIZER_SETTINGS, TermVectorizer
 CORPUS = [
     "The city pays a subsidy",
     "A subsidy for charging piles in the city",
-    "Wind and wind again; V2G is new. \u0130stanbul stra\u00dfe \u65b0\u80fd\u6e90",
+    "concept_wind concept_wind Wind and wind again; V2G is new. \u0130stanbul stra\u00dfe \u65b0\u80fd\u6e90",
 ]
 
 
@@ -28,10 +28,16 @@ def vectorizer(reference: TfidfVectorizer) -> TermVectorizer:
     return TermVectorizer(list(reference.get_feature_names_out()), reference.idf_.astype(np.float32))
 
 
-@given(st.one_of(any_text, newsy_text, st.lists(st.sampled_from(CORPUS)).map(" ".join)))
-def test_transform_equals_scikit_learn(reference: TfidfVectorizer, vectorizer: TermVectorizer, text: str) -> None:
-    """Same terms, same weights, on any text."""
-    vector = vectorizer.transform(text)
+@given(
+    st.one_of(any_text, newsy_text, st.lists(st.sampled_from(CORPUS)).map(" ".join)),
+    st.lists(st.sampled_from(["concept_wind", "concept_solar"]), max_size=5),
+)
+def test_transform_equals_scikit_learn(
+    reference: TfidfVectorizer, vectorizer: TermVectorizer, text: str, concepts: list[str]
+) -> None:
+    """Same terms, same weights, on any text with any concepts behind it."""
+    vector = vectorizer.transform(text, concepts)
+    text = f"{text}\n{' '.join(concepts)}"
     dense = np.zeros(len(vectorizer.terms))
     dense[vector.indices] = vector.values
 

@@ -80,8 +80,7 @@ def test_train_reports_progress() -> None:
     ("examples", "message"),
     [
         (_examples(1), "corpus: at least 6 examples needed, got 2"),
-        ([e for e in _examples() if "wind" in e.labels], "label 'wind' has 0 negative examples; at least 2 needed"),
-        ([*_examples(8)[::2], *_examples(8)[1:2]], "label 'wind' has 1 negative examples"),
+        ([e for e in _examples() if "wind" in e.labels], "label 'wind' has no negative example; add some"),
     ],
 )
 def test_train_refuses_what_cannot_be_learnt(examples: list[Example], message: str) -> None:
