@@ -30,6 +30,7 @@ VECTORIZER_SETTINGS: Mapping[str, object] = {
     "norm": "l2",
 }
 _TOKEN = re.compile(TOKEN_PATTERN)
+N_FREQUENT = 20  # terms of the lowest inverse document frequency: in English the, of, and, to, in ...
 
 Span = tuple[int, int]
 
@@ -44,12 +45,14 @@ class TermVector:
         values: float32 of shape (n_terms,), tf-idf weights with Euclidean length 1 (all zero without terms).
         n_tokens: how many words the text has.
         n_known: how many of them are in the vocabulary.
+        n_frequent: how many are among the terms that stand in the most texts.
     """
 
     indices: "NDArray[np.int64]"
     values: "NDArray[np.float32]"
     n_tokens: int
     n_known: int
+    n_frequent: int
 
 
 class TermVectorizer:
@@ -65,6 +68,7 @@ class TermVectorizer:
         self.terms = tuple(terms)
         self.idf = idf
         self._index = {term: position for position, term in enumerate(self.terms)}
+        self._frequent = frozenset(np.argsort(idf, kind="stable")[:N_FREQUENT].tolist())
 
     def transform(self, text: str, concepts: Sequence[str] = ()) -> TermVector:
         """
@@ -75,12 +79,14 @@ class TermVectorizer:
         words = _TOKEN.findall(text.lower())
         counts = Counter(map(self._index.get, words))
         n_known = len(words) - counts[None]
+        n_frequent = sum(counts[index] for index in self._frequent)
         counts.update(map(self._index.get, concepts))
+        counts = +counts  # asking for the frequent ones must not have made any
         del counts[None]
         indices = np.fromiter(counts.keys(), np.int64, len(counts))
         values = (1 + np.log(np.fromiter(counts.values(), np.float32, len(counts)))) * self.idf[indices]
         length = float(np.sqrt(np.dot(values, values)))
-        return TermVector(indices, values / length if length else values, len(words), n_known)
+        return TermVector(indices, values / length if length else values, len(words), n_known, n_frequent)
 
     def find(self, text: str, concepts: Iterable[tuple[str, Span]] = ()) -> dict[int, list[Span]]:
         """Return where each known term stands: vocabulary position to spans in *text*, in order."""

@@ -26,6 +26,12 @@ if TYPE_CHECKING:
 MIN_TOKENS = 5
 MIN_KNOWN_TOKENS = 3
 MIN_KNOWN_SHARE = 0.25
+# A text of the training language is full of its most frequent words; in another language hardly one of them occurs.
+MIN_TOKENS_FOR_LANGUAGE = 20
+MIN_FREQUENT_SHARE = 0.05
+# Of a page that is a list of links little is left after cleaning.
+MIN_KEPT_SHARE = 0.2
+MAX_TOKENS_OF_LEFTOVERS = 60
 
 Span = tuple[int, int]
 
@@ -94,6 +100,8 @@ class Model:
         vectorizer: vocabulary and inverse document frequencies.
         weights: float32 of shape (n_terms, n_labels).
         intercepts: float32 of shape (n_labels,).
+        relevance: float32 of shape (n_terms,): what speaks for a text having any label at all.
+        relevance_intercept: added to it; a text whose sum is negative is off-topic.
     """
 
     name: str
@@ -104,6 +112,8 @@ class Model:
     vectorizer: TermVectorizer
     weights: "NDArray[np.float32]"
     intercepts: "NDArray[np.float32]"
+    relevance: "NDArray[np.float32]"
+    relevance_intercept: float
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -134,10 +144,9 @@ class Model:
 
     def tag_many(self, texts: Iterable[str | Article]) -> list[Tags]:
         """Return the tags of each article, in the order of *texts*."""
-        vectors = [self._vector(text) for text in texts]
-        return list(
-            decide_tags(self._scores(vectors), self.bands, self.taxonomy, [_abstention(vector) for vector in vectors])
-        )
+        given = [(self._vector(text), _is_leftover(text)) for text in texts]
+        reasons = [self._abstention(vector, is_leftover=is_leftover) for vector, is_leftover in given]
+        return list(decide_tags(self._scores([vector for vector, _ in given]), self.bands, self.taxonomy, reasons))
 
     def explain(self, text: str | Article, label: str) -> Explanation:
         """
@@ -183,6 +192,18 @@ class Model:
         normal = _given_text(text)
         return self.vectorizer.transform(normal, self.lexicon.concepts(normal))
 
+    def _abstention(self, vector: TermVector, *, is_leftover: bool) -> Abstention | None:
+        if vector.n_tokens < MIN_TOKENS:
+            return Abstention.TOO_SHORT
+        if is_leftover and vector.n_tokens <= MAX_TOKENS_OF_LEFTOVERS:
+            return Abstention.MOSTLY_BOILERPLATE
+        if vector.n_tokens >= MIN_TOKENS_FOR_LANGUAGE and vector.n_frequent < MIN_FREQUENT_SHARE * vector.n_tokens:
+            return Abstention.WRONG_LANGUAGE
+        if vector.n_known < max(MIN_KNOWN_TOKENS, MIN_KNOWN_SHARE * vector.n_tokens):
+            return Abstention.NO_KNOWN_WORDS
+        relevance = float(vector.values @ self.relevance[vector.indices]) + self.relevance_intercept
+        return Abstention.OFF_TOPIC if relevance < 0 else None
+
     def _scores(self, vectors: list[TermVector]) -> Scores:
         values = np.empty((len(vectors), len(self.labels)), np.float32)
         for row, vector in zip(values, vectors, strict=True):
@@ -227,12 +248,12 @@ def _weigh_sentences(page: _Page, places: Mapping[int, list[Span]], weights: Map
     return [Sentence(texts[origin], *origin, sums[origin]) for origin in ordered if sums[origin] > 0]
 
 
-def _abstention(vector: TermVector) -> Abstention | None:
-    if vector.n_tokens < MIN_TOKENS:
-        return Abstention.TOO_SHORT
-    if vector.n_known < max(MIN_KNOWN_TOKENS, MIN_KNOWN_SHARE * vector.n_tokens):
-        return Abstention.NO_KNOWN_WORDS
-    return None
+def _is_leftover(text: str | Article) -> bool:
+    """Say whether so little of a page is left after cleaning that it was hardly an article."""
+    if not isinstance(text, Article):
+        return False
+    kept = sum(run[3] for run in text.offsets.runs)
+    return kept < MIN_KEPT_SHARE * len("".join(text.original.split()))
 
 
 def _sigmoid(logits: "NDArray[np.float32]") -> "NDArray[np.float32]":

@@ -28,7 +28,10 @@ class Abstention(StrEnum):
     """Why an article was given no tags at all."""
 
     TOO_SHORT = "too_short"
+    WRONG_LANGUAGE = "wrong_language"
     NO_KNOWN_WORDS = "no_known_words"
+    MOSTLY_BOILERPLATE = "mostly_boilerplate"
+    OFF_TOPIC = "off_topic"
 
 
 @dataclass(frozen=True, slots=True)

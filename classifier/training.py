@@ -16,7 +16,7 @@ score is again a linear score, so it disappears into weights and intercepts.
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -56,6 +56,8 @@ class TrainingSpec:
         folds: for out-of-fold scores; whole sources are held out when there are enough of them.
         alert_precision: out-of-fold precision from which on there is an alert band. More than the nine in ten that
             alerts promise, because new articles are less like the corpus than its folds are like each other.
+        relevance_loss: this share of examples with a label may be taken for off-topic.
+        relevance_min_negatives: with fewer examples without any label nothing is called off-topic.
         alert_min_positives: labels with fewer positive examples get no alert band.
         n_jobs: processes, as in joblib; -1 for all cores. Has no influence on the result.
     """
@@ -67,6 +69,8 @@ class TrainingSpec:
     background_weight: float = 0.3
     folds: int = 5
     alert_precision: float = 0.95
+    relevance_loss: float = 0.01
+    relevance_min_negatives: int = 30
     alert_min_positives: int = 10
     n_jobs: int = -1
 
@@ -81,12 +85,14 @@ class Training:
         pipeline: the same as fitted scikit-learn objects of standard classes.
         out_of_fold: float64 of shape (n_examples, n_labels): calibrated scores of each example from a fit that had not
             seen it.
+        off_topic: bool of shape (n_examples,): examples that such a fit took for off-topic.
         support: positive examples per label, background included.
     """
 
     model: Model
     pipeline: Pipeline
     out_of_fold: NDArray[np.float64]
+    off_topic: NDArray[np.bool_]
     support: dict[str, int]
 
 
@@ -122,32 +128,45 @@ def train(
     data = _Data.gather(examples, background, labels, lexicon, spec, seed)
     _check(data, labels, spec)
     run = Parallel(n_jobs=spec.n_jobs, return_as="generator")
-    raw = _out_of_fold(data, spec, run, on_progress)
+    fitted = _with_relevance(data, spec)
+    raw = _out_of_fold(fitted, spec, run, on_progress)
+    raw, relevance = raw[:, :-1], raw[:, -1]
     sigmoids = _fit_sigmoids(raw, data)
     calibrated = _logistic(raw * sigmoids[:, 0] + sigmoids[:, 1])
-    vectorizer, matrix = _vectorize(data, np.arange(len(data.texts)), spec)
+    everything = np.arange(len(data.texts))
+    vectorizer, matrix = _vectorize(data, everything, spec)
     coefficients, intercepts = _fit_labels(
-        matrix, data, np.arange(len(data.texts)), spec, run, _step(on_progress, "fit", len(labels))
+        matrix, fitted, everything, spec, run, _step(on_progress, "fit", len(labels) + 1)
     )
     keep = _strongest(coefficients, spec.max_terms)
     # The sigmoid of label k is folded into column k. Scores of the final fit are a little more extreme than those of
     # the folds; that is left.
-    weights = (coefficients[keep] * sigmoids[:, 0]).astype(np.float32)
-    offsets = (intercepts * sigmoids[:, 0] + sigmoids[:, 1]).astype(np.float32)
+    weights = (coefficients[keep, :-1] * sigmoids[:, 0]).astype(np.float32)
+    offsets = (intercepts[:-1] * sigmoids[:, 0] + sigmoids[:, 1]).astype(np.float32)
     terms, idf = vectorizer.get_feature_names_out()[keep], vectorizer.idf_[keep].astype(np.float32)
     bands = decide_bands(calibrated, data.positive[: data.n_own], data.known[: data.n_own], labels, spec)
+    limit = _relevance_limit(relevance, fitted, spec)
     model = Model(
         name=name,
-        id=_model_id(terms, idf, weights, offsets, bands, taxonomy, lexicon),
+        id="",
         taxonomy=taxonomy,
         bands=bands,
         lexicon=lexicon,
         vectorizer=TermVectorizer([str(term) for term in terms], idf),
         weights=weights,
         intercepts=offsets,
+        relevance=coefficients[keep, -1].astype(np.float32),
+        relevance_intercept=float(np.float32(intercepts[-1] - limit)),
     )
+    model = replace(model, id=_model_id(model))
     support = dict(zip(labels, (data.positive & data.known).sum(axis=0).tolist(), strict=True))
-    return Training(model=model, pipeline=build_pipeline(model), out_of_fold=calibrated, support=support)
+    return Training(
+        model=model,
+        pipeline=build_pipeline(model),
+        out_of_fold=calibrated,
+        off_topic=relevance < limit,
+        support=support,
+    )
 
 
 def build_pipeline(model: Model) -> Pipeline:
@@ -243,6 +262,29 @@ class _Data:
         weights = np.array([1.0] * len(own) + [spec.background_weight] * len(background))
         folds = np.concatenate([own, np.full(len(background), -1)])
         return cls([lexicon.annotate(normalise(row.text)) for row in rows], positive, known, weights, folds, len(own))
+
+
+def _with_relevance(data: _Data, spec: TrainingSpec) -> _Data:
+    """
+    Return the data with one more column: does the text have any label?
+
+    Unknown of background, which shows no off-topic texts of the genre, and of all when too few examples have none.
+    """
+    has_any = data.positive.any(axis=1)
+    is_own = np.arange(len(data.texts)) < data.n_own
+    is_enough = int((~has_any & is_own).sum()) >= spec.relevance_min_negatives
+    return replace(
+        data,
+        positive=np.column_stack([data.positive, has_any]),
+        known=np.column_stack([data.known, is_own & is_enough]),
+    )
+
+
+def _relevance_limit(relevance: NDArray[np.float64], data: _Data, spec: TrainingSpec) -> float:
+    """Return the out-of-fold sum below which a text is off-topic; so low that none is when nothing could be learnt."""
+    own = slice(0, data.n_own)
+    relevant = data.known[own, -1] & data.positive[own, -1]
+    return float(np.quantile(relevance[relevant], spec.relevance_loss)) if relevant.any() else -1e6
 
 
 def _deal_folds(sources: Sequence[str], n_folds: int, seed: int) -> NDArray[np.int64]:
@@ -420,22 +462,16 @@ def _between(ordered: NDArray[np.float64], last: int) -> float:
     return float((ordered[last] + following) / 2)
 
 
-def _model_id(
-    terms: NDArray[Any],
-    idf: NDArray[np.float32],
-    weights: NDArray[np.float32],
-    intercepts: NDArray[np.float32],
-    bands: dict[str, Bands],
-    taxonomy: Taxonomy,
-    lexicon: Lexicon,
-) -> str:
+def _model_id(model: Model) -> str:
     """Digest everything that decides a tag: 12 hex digits."""
-    digest = hashlib.sha256()
-    for part in ("\n".join(terms).encode(), idf.tobytes(), weights.tobytes(), intercepts.tobytes()):
-        digest.update(part)
-    digest.update(repr([(facet.id, facet.plural, facet.label_ids) for facet in taxonomy]).encode())
-    digest.update(repr(sorted((label, asdict(item)) for label, item in bands.items())).encode())
-    digest.update(
-        repr(sorted((label, entry.phrases, entry.misleading) for label, entry in lexicon.entries.items())).encode()
+    digest = hashlib.sha256("\n".join(model.vectorizer.terms).encode())
+    for array in (model.vectorizer.idf, model.weights, model.intercepts, model.relevance):
+        digest.update(array.tobytes())
+    facts = (
+        [(facet.id, facet.plural, facet.label_ids) for facet in model.taxonomy],
+        sorted((label, asdict(item)) for label, item in model.bands.items()),
+        sorted((label, asdict(entry)) for label, entry in model.lexicon.entries.items()),
+        model.relevance_intercept,
     )
+    digest.update(repr(facts).encode())
     return digest.hexdigest()[:12]

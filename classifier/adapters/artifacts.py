@@ -34,6 +34,7 @@ BUNDLED_MODEL = "nev-policy"
 MAX_ARRAY_BYTES = 1_000_000_000  # unpacked; a zip of zeros can be a million times larger than its file
 _MANIFEST, _SCORER, _LEXICON = "manifest.json", "scorer.npz", "lexicon.json"
 _PIPELINE, _CARD = "pipeline.joblib", "MODEL_CARD.md"
+_ARRAYS = ("terms", "idf", "weights", "intercepts", "relevance", "relevance_intercept")
 _MAX_MANIFEST_BYTES = 10_000_000
 
 
@@ -71,14 +72,22 @@ def load_model(path: Path | str | None = None) -> Model:
     arrays = _read_arrays(folder / _SCORER)
     terms = arrays["terms"].tobytes().decode("utf-8").split("\n")
     idf, weights, intercepts = arrays["idf"], arrays["weights"], arrays["intercepts"]
+    relevance, relevance_intercept = arrays["relevance"], arrays["relevance_intercept"]
     labels = taxonomy.label_ids
-    if weights.shape != (len(terms), len(labels)) or idf.shape != (len(terms),) or intercepts.shape != (len(labels),):
+    shapes = {
+        "idf": (len(terms),),
+        "weights": (len(terms), len(labels)),
+        "intercepts": (len(labels),),
+        "relevance": (len(terms),),
+        "relevance_intercept": (),
+    }
+    if any(arrays[array].shape != shape for array, shape in shapes.items()):
         raise ModelCorruptError(
             folder / _SCORER, "the arrays do not have the shapes that manifest and vocabulary ask for"
         )
     if set(bands) != set(labels):
         raise ModelCorruptError(folder / _MANIFEST, "bands and labels do not agree")
-    if not all(array.dtype == np.float32 and np.isfinite(array).all() for array in (idf, weights, intercepts)):
+    if not all(arrays[array].dtype == np.float32 and np.isfinite(arrays[array]).all() for array in shapes):
         raise ModelCorruptError(folder / _SCORER, "an array holds something else than finite float32 numbers")
     return Model(
         name=name,
@@ -89,6 +98,8 @@ def load_model(path: Path | str | None = None) -> Model:
         vectorizer=TermVectorizer(terms, idf),
         weights=weights,
         intercepts=intercepts,
+        relevance=relevance,
+        relevance_intercept=float(relevance_intercept),
     )
 
 
@@ -235,7 +246,13 @@ def _pack_arrays(model: Model) -> bytes:
     buffer = io.BytesIO()
     terms = np.frombuffer("\n".join(model.vectorizer.terms).encode("utf-8"), np.uint8)
     np.savez_compressed(
-        buffer, terms=terms, idf=model.vectorizer.idf, weights=model.weights, intercepts=model.intercepts
+        buffer,
+        terms=terms,
+        idf=model.vectorizer.idf,
+        weights=model.weights,
+        intercepts=model.intercepts,
+        relevance=model.relevance,
+        relevance_intercept=np.float32(model.relevance_intercept),
     )
     return buffer.getvalue()
 
@@ -246,11 +263,9 @@ def _read_arrays(path: Path) -> dict[str, Any]:
             if sum(entry.file_size for entry in archive.infolist()) > MAX_ARRAY_BYTES:
                 raise ModelCorruptError(path, f"it unpacks to more than {MAX_ARRAY_BYTES} bytes")
         with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in ("terms", "idf", "weights", "intercepts")}
+            return {name: archive[name] for name in _ARRAYS}
     except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
-        raise ModelCorruptError(
-            path, f"it is no archive of the four arrays of a scorer ({type(error).__name__})"
-        ) from error
+        raise ModelCorruptError(path, f"it is no archive of the arrays of a scorer ({type(error).__name__})") from error
 
 
 def _sync(path: Path) -> None:

@@ -63,6 +63,8 @@ def train_command(
     as_json: bool,
 ) -> None:
     """Train a model on labelled articles (JSON lines) and write its folder."""
+    import numpy as np  # noqa: PLC0415
+
     from classifier.adapters.corpus import load_corpus, load_lexicon, load_taxonomy  # noqa: PLC0415
     from classifier.evaluation import measure, model_card  # noqa: PLC0415
     from classifier.training import TrainingSpec, train  # noqa: PLC0415
@@ -84,7 +86,8 @@ def train_command(
             on_progress=on_progress,
         )
     model = training.model
-    report = measure(training.out_of_fold, examples, model.bands, taxonomy)
+    scores = np.where(training.off_topic[:, np.newaxis], 0.0, training.out_of_fold)  # it would have had no tags
+    report = measure(scores, examples, model.bands, taxonomy)
     roles = [(corpus, "main") for corpus in own] + [(corpus, "background") for corpus in others]
     facts = {
         "training": {

@@ -189,11 +189,11 @@ _FAULTS: dict[str, tuple[Callable[[Path], object], type[ModelError], str]] = {
     ),
     "other-type": (lambda f: _replace_arrays(f, intercepts=np.zeros(6)), ModelCorruptError, "finite float32"),
     "other-shape": (lambda f: _replace_arrays(f, intercepts=np.zeros(5, np.float32)), ModelCorruptError, "shapes"),
-    "array-missing": (lambda f: _replace_arrays(f, idf=None), ModelCorruptError, "no archive of the four arrays"),
+    "array-missing": (lambda f: _replace_arrays(f, idf=None), ModelCorruptError, "no archive of the arrays"),
     "pickle-inside": (
         lambda f: _replace_arrays(f, idf=np.array([{"a": 1}], dtype=object)),
         ModelCorruptError,
-        "no archive of the four arrays",
+        "no archive of the arrays",
     ),
 }
 

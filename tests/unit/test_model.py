@@ -58,12 +58,30 @@ def test_pipeline_computes_what_the_model_computes(small_training: Training, tex
         np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
 
+GERMAN = (
+    "Die Stadt zahlt den Betreibern von Ladestationen einen Zuschuss, teilte das Rathaus am Montag mit. Der Antrag "
+    "muss bis Ende Juni eingereicht werden, danach wird das Geld nach der Reihenfolge des Eingangs verteilt."
+)
+CHINESE = (
+    "\u65b0\u80fd\u6e90 \u6c7d\u8f66 \u8865\u8d34 \u653f\u7b56 \u53d1\u5e03 "
+    "\u5145\u7535\u6869 \u5efa\u8bbe \u57ce\u5e02 " * 4
+)
+TRIAL = (
+    "The county court heard the case of a violinist charged with breaking into the home of his teacher. The judge "
+    "read the letters of both families, and the lawyers asked for a battery of tests before the verdict on Friday. "
+    "His mother wept when the sentence was read, and the choir sang in front of the building until the evening."
+)
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
         ("", Abstention.TOO_SHORT),
         ("Charging piles", Abstention.TOO_SHORT),
         ("2023 12 31 300 4500 99 10 2024", Abstention.TOO_SHORT),
+        (GERMAN, Abstention.WRONG_LANGUAGE),
+        (CHINESE, Abstention.WRONG_LANGUAGE),
+        (TRIAL, Abstention.OFF_TOPIC),
         ("qwx zzkp blorf frumious slithy toves gyre gimble", Abstention.NO_KNOWN_WORDS),
         (
             "\u65b0\u80fd\u6e90 \u6c7d\u8f66 \u8865\u8d34 \u653f\u7b56 \u53d1\u5e03 \u5145\u7535\u6869 \u5efa\u8bbe",
@@ -77,6 +95,19 @@ def test_model_abstains_where_it_knows_nothing(model: Model, text: str, reason: 
 
     assert tags.abstained is reason
     assert list(tags) == []
+
+
+def test_model_abstains_on_a_page_of_links(model: Model) -> None:
+    """When hardly anything of a page is left after cleaning, what is left is no article."""
+    menu = "Home | News | Policy | Data | Contact | About us | Archive\n" * 30
+    article = parse_article(f"{menu}Charging station news of the city and the county\n{menu}".encode())
+
+    assert model.tag(article).abstained is Abstention.MOSTLY_BOILERPLATE
+
+
+def test_a_model_that_saw_no_off_topic_texts_calls_nothing_off_topic(small_training: Training) -> None:
+    """It cannot know, so it does not say."""
+    assert small_training.model.tag(TRIAL).abstained is not Abstention.OFF_TOPIC
 
 
 def test_explain_adds_up_to_the_score(model: Model) -> None:

@@ -68,12 +68,12 @@ def test_train_takes_background_without_letting_it_decide() -> None:
 
 
 def test_train_reports_progress() -> None:
-    """Every step is told from its first to its last part."""
+    """Every step is told from its first to its last part: two labels and relevance, three folds."""
     told: list[tuple[str, int, int]] = []
     train(_examples(), TAXONOMY, spec=SPEC, on_progress=lambda *step: told.append(step))
 
-    assert told[:2] == [("cross-validation", 1, 6), ("cross-validation", 2, 6)]
-    assert told[-1] == ("fit", 2, 2)
+    assert told[:2] == [("cross-validation", 1, 9), ("cross-validation", 2, 9)]
+    assert told[-1] == ("fit", 3, 3)
 
 
 @pytest.mark.parametrize(
