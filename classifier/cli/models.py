@@ -7,7 +7,10 @@ import click
 
 from classifier.adapters.artifacts import bundled, load_model, read_manifest, save_model
 from classifier.cli.console import JSON_OPTION, MODEL_OPTION, command, main, print_json, progress_bar
+from classifier.errors import ModelError, ModelNotFoundError
 from classifier.lexicon import NO_LEXICON
+
+KEPT_SHARE = 0.98  # of the old macro F1 that a new model must reach to take its place
 
 
 @command(main, "train", "classifier train seeds/articles.jsonl --taxonomy seeds/taxonomy.toml --output models/mine")
@@ -50,6 +53,7 @@ from classifier.lexicon import NO_LEXICON
 @click.option(
     "--seed", default=0, show_default=True, help="Decides the folds; the same seed and data give the same model."
 )
+@click.option("--force", is_flag=True, help="Replace a model although the new one is worse.")
 @JSON_OPTION
 def train_command(
     corpora: tuple[Path, ...],
@@ -60,6 +64,7 @@ def train_command(
     notes: Path | None,
     seed: int,
     *,
+    force: bool,
     as_json: bool,
 ) -> None:
     """Train a model on labelled articles (JSON lines) and write its folder."""
@@ -113,12 +118,27 @@ def train_command(
         },
         notes.read_text(encoding="utf-8") if notes else "",
     )
+    if not force:
+        _refuse_worse(output, report.to_record())
     save_model(output, model, training.pipeline, facts, card)
     if as_json:
         print_json({"model": model.reference, "path": str(output), "metrics": report.to_record()})
     else:
         click.echo(f"{model.reference} written to {output}, {len(model.vectorizer.terms)} terms. Out of fold:")
         _print_report(report.to_record())
+
+
+def _refuse_worse(output: Path, record: dict[str, Any]) -> None:
+    """Refuse to replace a model whose out-of-fold macro F1 is clearly better, in any facet both have."""
+    try:
+        before = read_manifest(output).get("metrics", {}).get("facets", {})
+    except ModelNotFoundError:
+        return
+    for facet, metrics in record["facets"].items():
+        old, new = before.get(facet, {}).get("macro_f1"), metrics["macro_f1"]
+        if old and (new or 0.0) < KEPT_SHARE * old:
+            message = f"out-of-fold macro F1 of {facet} is {new or 0.0:.3f}, that of the model there {old:.3f}"
+            raise ModelError(output, f"{message}; not replaced, say --force to replace it all the same")
 
 
 @command(main, "evaluate", "classifier evaluate seeds/articles.jsonl --model models/mine")

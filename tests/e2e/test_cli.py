@@ -155,6 +155,30 @@ def test_train_writes_a_model_that_agrees_with_its_pipeline(tmp_path: Path, corp
     assert record["facets"]["sector"]["labels"]["charging_swapping"]["f1"] > 0.5
 
 
+def test_train_does_not_replace_a_better_model(tmp_path: Path, corpus_rows: list[dict[str, Any]]) -> None:
+    """A corpus with its labels shuffled makes a worse model: it is refused with both figures, and taken with --force."""
+    taxonomy, corpus, folder = tmp_path / "taxonomy.toml", tmp_path / "corpus.jsonl", tmp_path / "mine"
+    taxonomy.write_text('[[facet]]\nid = "sector"\n[[facet.label]]\nid = "hydrogen"\n[[facet.label]]\nid = "solar"\n')
+    rows = [{key: row[key] for key in ("id", "title", "text", "sectors")} for row in corpus_rows[::4]]
+    for row in rows:
+        row["sectors"] = [label for label in row["sectors"] if label in {"hydrogen", "solar"}]
+    corpus.write_text("\n".join(json.dumps(row) for row in rows))
+    command = ["train", corpus, "--taxonomy", taxonomy, "--output", folder]
+    assert run(*command).exit_code == 0
+    before = (folder / "manifest.json").read_bytes()
+    labels = [row["sectors"] for row in rows]
+    for row, other in zip(rows, labels[7:] + labels[:7], strict=True):
+        row["sectors"] = other
+    corpus.write_text("\n".join(json.dumps(row) for row in rows))
+    refused = run(*command)
+
+    assert refused.exit_code == 3
+    assert "out-of-fold macro F1 of sector is" in refused.stderr
+    assert (folder / "manifest.json").read_bytes() == before
+    assert run(*command, "--force").exit_code == 0
+    assert (folder / "manifest.json").read_bytes() != before
+
+
 def test_evaluate_prints_a_table_for_people(tmp_path: Path, corpus_rows: list[dict[str, Any]]) -> None:
     """Labels with support, precision, recall, F1; averages that say what they are over."""
     corpus = tmp_path / "corpus.jsonl"
