@@ -156,9 +156,10 @@ def test_train_writes_a_model_that_agrees_with_its_pipeline(tmp_path: Path, corp
 
 
 def test_train_does_not_replace_a_better_model(tmp_path: Path, corpus_rows: list[dict[str, Any]]) -> None:
-    """A corpus with its labels shuffled makes a worse model: it is refused with both figures, and taken with --force."""
+    """A corpus with its labels shuffled makes a worse model: refused with both figures, taken with --force."""
     taxonomy, corpus, folder = tmp_path / "taxonomy.toml", tmp_path / "corpus.jsonl", tmp_path / "mine"
-    taxonomy.write_text('[[facet]]\nid = "sector"\n[[facet.label]]\nid = "hydrogen"\n[[facet.label]]\nid = "solar"\n')
+    labels_toml = "".join(f'[[facet.label]]\nid = "{label}"\n' for label in ("hydrogen", "solar"))
+    taxonomy.write_text(f'[[facet]]\nid = "sector"\n{labels_toml}')
     rows = [{key: row[key] for key in ("id", "title", "text", "sectors")} for row in corpus_rows[::4]]
     for row in rows:
         row["sectors"] = [label for label in row["sectors"] if label in {"hydrogen", "solar"}]
