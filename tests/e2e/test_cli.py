@@ -163,6 +163,24 @@ def test_evaluate_prints_a_table_for_people(tmp_path: Path, corpus_rows: list[di
     assert result.exit_code == 0
     assert "electric_vehicles" in result.stdout
     assert "(mean over labels with support)" in result.stdout
+    assert "tags at or above a score" in result.stdout
+    assert "slices" in result.stdout
+
+
+def test_evaluate_takes_judged_pages(tmp_path: Path) -> None:
+    """Pages beside a file that says what they must and may carry; whatever it prints holds its intervals."""
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).write_bytes(Path(CHARGING).read_bytes() + name.encode())
+    judged = {"core": ["charging_swapping"], "must": ["charging_swapping"], "may": []}
+    rows = [{"file": name, "sectors": judged} for name in ("a.txt", "b.txt")]
+    (tmp_path / "gold.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    [record] = records(run("evaluate", tmp_path / "gold.jsonl", "--json"))
+    label = record["facets"]["sector"]["labels"]["charging_swapping"]
+
+    assert (record["n_examples"], label["support"], label["recall"]) == (2, 2, 1.0)
+    assert label["intervals"]["recall"] == [1.0, 1.0]
+    assert record["facets"]["policy_type"]["macro_f1"] is None
+    assert {error["kind"] for error in record["errors"]} <= {"false_positive", "false_negative"}
 
 
 def test_model_show_and_verify() -> None:
