@@ -6,26 +6,38 @@ from typing import Any
 import click
 
 from classifier.adapters.artifacts import load_model
-from classifier.cli.console import JSON_OPTION, MODEL_OPTION, command, main, one_line, print_json
+from classifier.cli.console import JSON_OPTION, MODEL_OPTION, command, fail, main, one_line, print_json
 
 
 @command(main, "evaluate", "classifier evaluate seeds/articles.jsonl --model models/mine")
 @click.argument("corpora", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="CORPUS...")
 @MODEL_OPTION
 @JSON_OPTION
-def evaluate_command(corpora: tuple[Path, ...], model_path: Path | None, *, as_json: bool) -> None:
+@click.option(
+    "--report",
+    "page",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE.html",
+    help="Write the same and more as one HTML page: curves, confusions, the worst errors with their texts.",
+)
+def evaluate_command(corpora: tuple[Path, ...], model_path: Path | None, page: Path | None, *, as_json: bool) -> None:
     """
     Compare a model's tags (both bands) with labelled articles; labels unknown in a row are masked.
 
     Intervals are 95 % bootstrap intervals over articles.
     """
     from classifier.adapters.corpus import load_corpus  # noqa: PLC0415
-    from classifier.evaluation import evaluate  # noqa: PLC0415
+    from classifier.evaluation import evaluate, explain_errors  # noqa: PLC0415
+    from classifier.report import render_report  # noqa: PLC0415
 
     model = load_model(model_path)
     examples = [example for path in corpora for example in load_corpus(path, model.taxonomy).examples]
     found = evaluate(model, examples)
     record = found.to_record()
+    if page is not None:
+        passages = explain_errors(model, examples, found.errors)
+        names = [path.name for path in corpora]
+        _write_page(page, render_report(found, passages, model=model.reference, corpora=names))
     if as_json:
         errors = [
             {"kind": str(error.kind), "id": error.id, "label": error.label, "score": round(error.score, 4)}
@@ -35,6 +47,13 @@ def evaluate_command(corpora: tuple[Path, ...], model_path: Path | None, *, as_j
         return
     click.echo(f"{model.reference} on {len(examples)} examples")
     print_report(record)
+
+
+def _write_page(path: Path, page: str) -> None:
+    try:
+        path.write_text(page, encoding="utf-8")
+    except OSError as error:
+        fail(f"{path}: the report cannot be written: {error.strerror or error}")
 
 
 def print_report(record: dict[str, Any]) -> None:

@@ -183,6 +183,19 @@ def test_evaluate_takes_judged_pages(tmp_path: Path) -> None:
     assert {error["kind"] for error in record["errors"]} <= {"false_positive", "false_negative"}
 
 
+def test_evaluate_writes_a_page(tmp_path: Path, corpus_rows: list[dict[str, Any]]) -> None:
+    """Beside what it prints; a place that cannot be written is one line and exit code 1."""
+    corpus = tmp_path / "corpus.jsonl"
+    corpus.write_text("\n".join(json.dumps(row) for row in corpus_rows[:40]))
+    result = run("evaluate", corpus, "--json", "--report", tmp_path / "report.html")
+    failed = run("evaluate", corpus, "--report", tmp_path / "no" / "report.html")
+
+    assert (result.exit_code, len(records(result))) == (0, 1)
+    assert "corpus.jsonl" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert failed.exit_code == 1
+    assert "report.html: the report cannot be written: No such file or directory" in failed.stderr
+
+
 def test_model_show_and_verify() -> None:
     """What the bundled model is, and that its files are whole."""
     shown, verified = run("model", "show"), run("model", "verify")
