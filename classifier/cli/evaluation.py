@@ -1,12 +1,13 @@
-"""Commands that measure: evaluate. And how a report looks in a terminal, which train and model show use too."""
+"""Commands that measure: evaluate, compare; and how a report looks in a terminal, for train and model show too."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import click
 
 from classifier.adapters.artifacts import load_model
-from classifier.cli.console import JSON_OPTION, MODEL_OPTION, command, fail, main, one_line, print_json
+from classifier.cli.console import JSON_OPTION, MODEL_OPTION, command, describe_counts, fail, main, one_line, print_json
 
 
 @command(main, "evaluate", "classifier evaluate seeds/articles.jsonl --model models/mine")
@@ -47,6 +48,54 @@ def evaluate_command(corpora: tuple[Path, ...], model_path: Path | None, page: P
         return
     click.echo(f"{model.reference} on {len(examples)} examples")
     print_report(record)
+
+
+@command(main, "compare", "classifier compare models/nev-policy models/mine seeds/articles.jsonl")
+@click.argument("before", type=click.Path(path_type=Path), metavar="MODEL_A")
+@click.argument("after", type=click.Path(path_type=Path), metavar="MODEL_B")
+@click.argument("corpus", type=click.Path(path_type=Path), metavar="CORPUS")
+@JSON_OPTION
+def compare_command(before: Path, after: Path, corpus: Path, *, as_json: bool) -> None:
+    """
+    Show which tags MODEL_B gives that MODEL_A does not, and the other way round, and how the figures differ.
+
+    Both need the same labels. Intervals are paired 95 % bootstrap intervals over articles.
+    """
+    from classifier.adapters.corpus import load_corpus  # noqa: PLC0415
+    from classifier.comparison import compare  # noqa: PLC0415
+
+    models = load_model(before), load_model(after)
+    examples = load_corpus(corpus, models[0].taxonomy).examples
+    record = compare(*models, examples).to_record()
+    references = [model.reference for model in models]
+    if as_json:
+        print_json({"before": references[0], "after": references[1], **record})
+        return
+    click.echo(f"from {references[0]} to {references[1]} on {len(examples)} examples")
+    _print_comparison(record)
+
+
+def _print_comparison(record: dict[str, Any]) -> None:
+    from rich.console import Console  # noqa: PLC0415
+
+    table = _table("figures", "facet", "metric", "before", "after", "change", "95 %")
+    for row in record["metrics"]:
+        change = "" if row["difference"] is None else f"{row['difference']:+.3f}"
+        limits = row["interval"]
+        between = f"[{limits[0]:+.3f}, {limits[1]:+.3f}]" if limits else ""
+        table.add_row(row["facet"], row["metric"], _cell(row["before"]), _cell(row["after"]), change, between)
+    Console(highlight=False, markup=False).print(table, "")
+    words = {True: "right", False: "wrong", None: "undecided"}
+    last = None
+    for row in record["changes"]:
+        if row["id"] != last:
+            click.echo(f"{one_line(row['id'])}  {one_line(row['title'])}")
+            last = row["id"]
+        sign = "+" if row["change"] == "gained" else "-"
+        verdict = words[row["is_label"]]
+        click.echo(f"  {sign} {row['label']} {row['before']:.2f} -> {row['after']:.2f} (the label is {verdict})")
+    counts = Counter(row["change"] for row in record["changes"])
+    click.echo(f"tags: {describe_counts(counts)}")
 
 
 def _write_page(path: Path, page: str) -> None:

@@ -1,5 +1,6 @@
 """Every command as a user types it: output, exit code, and what stands on standard error."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 from receiver import Receiver
 
-from classifier import load_model
+from classifier import Bands, Taxonomy, load_model, save_model
 from classifier.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -194,6 +195,28 @@ def test_evaluate_writes_a_page(tmp_path: Path, corpus_rows: list[dict[str, Any]
     assert "corpus.jsonl" in (tmp_path / "report.html").read_text(encoding="utf-8")
     assert failed.exit_code == 1
     assert "report.html: the report cannot be written: No such file or directory" in failed.stderr
+
+
+def test_compare_shows_what_changes(tmp_path: Path, corpus_rows: list[dict[str, Any]]) -> None:
+    """Tags lost and gained with both scores; models of other labels are a model fault."""
+    corpus, mine, other = tmp_path / "corpus.jsonl", tmp_path / "mine", tmp_path / "other"
+    corpus.write_text("\n".join(json.dumps(row) for row in corpus_rows[:60]))
+    model = load_model()
+    bands = {label: Bands(None, 0.999) for label in model.labels}
+    save_model(mine, dataclasses.replace(model, name="mine", bands=bands), None, {}, "")
+    one_facet = dataclasses.replace(model, name="other", taxonomy=Taxonomy(model.taxonomy.facets[::-1]))
+    save_model(other, one_facet, None, {}, "")
+    [record] = records(run("compare", ROOT / "models/nev-policy", mine, corpus, "--json"))
+    shown, refused = run("compare", mine, ROOT / "models/nev-policy", corpus), run("compare", mine, other, corpus)
+
+    assert {row["change"] for row in record["changes"]} == {"lost"}
+    assert all(row["before"] == row["after"] < 0.9995 for row in record["changes"])
+    assert [row["metric"] for row in record["metrics"]] == ["macro_f1", "micro_f1", "alert_precision"] * 2
+    assert shown.exit_code == 0
+    assert f"tags: {len(record['changes'])} gained" in shown.stdout
+    assert "(the label is right)" in shown.stdout
+    assert refused.exit_code == 3
+    assert "or in another order" in refused.stderr
 
 
 def test_model_show_and_verify() -> None:
