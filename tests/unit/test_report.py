@@ -86,6 +86,19 @@ def test_page_has_every_part() -> None:
     assert parsed.texts == ["One wind farm", "One wind farm"]
 
 
+def test_confusions_leave_a_cell_empty_where_nothing_was_tagged() -> None:
+    """Wind is tagged solar and solar is tagged rare, nothing else."""
+    examples = [
+        Example(id=str(k), text="w", labels=frozenset({label}), unknown=frozenset())
+        for k, label in enumerate(["wind", "solar"] * 3)
+    ]
+    scores = np.array([[0.9, 0.9, 0.1], [0.1, 0.9, 0.95]] * 3)
+    page = render_report(measure(scores, examples, BANDS, TAXONOMY), [], model="m", corpora=["c"])
+
+    assert page.count("100%<br>") == 2
+    assert page[page.index("only label") : page.index("<h2>Slices")].count("<td></td>") == 2
+
+
 def test_page_fetches_nothing_and_runs_nothing() -> None:
     """No script, no link, no image, no address but in the policy that forbids them."""
     page = render_report(_report(), [_passage("x" * 9)], model="m@1", corpora=["c.jsonl"])
