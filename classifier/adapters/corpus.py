@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from classifier.errors import CorpusError
+from classifier.article import MAX_BYTES, parse_article
+from classifier.errors import ArticleError, CorpusError
 from classifier.examples import Example, parse_example
 from classifier.lexicon import Lexicon, parse_lexicon
 from classifier.taxonomy import Taxonomy, parse_taxonomy
@@ -53,6 +54,10 @@ def load_corpus(path: Path | str, taxonomy: Taxonomy) -> Corpus:
     """
     Read a JSON-lines corpus; empty lines are skipped.
 
+    A row is what `parse_example` takes, or a judged page: ``{"file", <facet plural>: {"core", "must", "may"}}``. Its
+    text is the file of that name beside the corpus and its id is the name; what it must carry (core labels are the
+    ones nobody would argue about) is positive, what it may carry is unknown, everything else negative.
+
     Raises:
         CorpusError: the file cannot be read, a row is at fault, two rows have the same id, or there is no row at all.
     """
@@ -60,13 +65,41 @@ def load_corpus(path: Path | str, taxonomy: Taxonomy) -> Corpus:
     raw = _read(path)
     examples: dict[str, Example] = {}
     for line, row in _rows(raw, str(path)):
-        example = parse_example(row, taxonomy, source=str(path), line=line)
+        plain = _plain_row(row, path, taxonomy, line) if "file" in row else row
+        example = parse_example(plain, taxonomy, source=str(path), line=line)
         if example.id in examples:
             raise CorpusError(str(path), f"id {example.id!r} stands twice; every row needs its own", line=line)
         examples[example.id] = example
     if not examples:
         raise CorpusError(str(path), "there is no row in this corpus")
     return Corpus(name=path.name, sha256=hashlib.sha256(raw).hexdigest(), examples=tuple(examples.values()))
+
+
+def _plain_row(row: Mapping[str, object], corpus: Path, taxonomy: Taxonomy, line: int) -> dict[str, object]:
+    """Return a judged page as the row `parse_example` takes, its text read from the file beside the corpus."""
+    name = row["file"]
+    if not isinstance(name, str) or name in {"", ".", ".."} or Path(name).name != name or "\0" in name:
+        raise CorpusError(str(corpus), f"'file' needs the name of a file beside the corpus, got {name!r}", line=line)
+    try:
+        with (corpus.parent / name).open("rb") as stream:
+            text = parse_article(stream.read(MAX_BYTES + 1), name).original
+    except OSError as error:
+        detail = f"{name!r} beside the corpus cannot be read: {error.strerror or error}"
+        raise CorpusError(str(corpus), detail, line=line) from error
+    except ArticleError as error:
+        raise CorpusError(str(corpus), f"{name!r}: {error.detail}", line=line) from error
+    plain: dict[str, object] = {"id": name, "text": text, "source": row.get("source", "")}
+    for facet in taxonomy:
+        judged = row.get(facet.plural, {})
+        if not isinstance(judged, dict) or (set(judged) - {"core", "must", "may"}):
+            detail = f"{facet.plural!r} of a row with a 'file' needs core, must and may, got {judged!r}"
+            raise CorpusError(str(corpus), detail, line=line)
+        lists = [judged.get(kind, []) for kind in ("core", "must")]
+        strange = next((value for value in lists if not isinstance(value, list)), None)
+        if facet.plural in row:  # without the key the whole facet is unknown, as in any row
+            plain[facet.plural] = strange if strange is not None else [label for value in lists for label in value]
+            plain[f"{facet.plural}_unknown"] = judged.get("may", [])
+    return plain
 
 
 def _rows(raw: bytes, source: str) -> Iterator[tuple[int, Mapping[str, object]]]:

@@ -1,4 +1,4 @@
-"""Commands about models: train, evaluate, model show, model verify."""
+"""Commands about models: train, model show, model verify."""
 
 from pathlib import Path
 from typing import Any
@@ -6,7 +6,8 @@ from typing import Any
 import click
 
 from classifier.adapters.artifacts import bundled, load_model, read_manifest, save_model
-from classifier.cli.console import JSON_OPTION, MODEL_OPTION, command, main, print_json, progress_bar
+from classifier.cli.console import JSON_OPTION, command, main, print_json, progress_bar
+from classifier.cli.evaluation import print_report
 from classifier.errors import ModelError, ModelNotFoundError
 from classifier.lexicon import NO_LEXICON
 
@@ -125,7 +126,7 @@ def train_command(
         print_json({"model": model.reference, "path": str(output), "metrics": report.to_record()})
     else:
         click.echo(f"{model.reference} written to {output}, {len(model.vectorizer.terms)} terms. Out of fold:")
-        _print_report(report.to_record())
+        print_report(report.to_record())
 
 
 def _refuse_worse(output: Path, record: dict[str, Any]) -> None:
@@ -139,50 +140,6 @@ def _refuse_worse(output: Path, record: dict[str, Any]) -> None:
         if old and (new or 0.0) < KEPT_SHARE * old:
             message = f"out-of-fold macro F1 of {facet} is {new or 0.0:.3f}, that of the model there {old:.3f}"
             raise ModelError(output, f"{message}; not replaced, say --force to replace it all the same")
-
-
-@command(main, "evaluate", "classifier evaluate seeds/articles.jsonl --model models/mine")
-@click.argument("corpora", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="CORPUS...")
-@MODEL_OPTION
-@JSON_OPTION
-def evaluate_command(corpora: tuple[Path, ...], model_path: Path | None, *, as_json: bool) -> None:
-    """Compare a model's tags (both bands) with labelled articles; labels unknown in a row are masked."""
-    from classifier.adapters.corpus import load_corpus  # noqa: PLC0415
-    from classifier.evaluation import evaluate  # noqa: PLC0415
-
-    model = load_model(model_path)
-    examples = [example for path in corpora for example in load_corpus(path, model.taxonomy).examples]
-    record = evaluate(model, examples).to_record()
-    if as_json:
-        print_json({"model": model.reference, **record})
-    else:
-        click.echo(f"{model.reference} on {len(examples)} examples")
-        _print_report(record)
-
-
-def _print_report(record: dict[str, Any]) -> None:
-    from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
-
-    def cell(value: float | None) -> str:
-        return "" if value is None else f"{value:.2f}"
-
-    console = Console(highlight=False)
-    for facet, metrics in record["facets"].items():
-        table = Table(title=facet, title_justify="left", box=None, pad_edge=False)
-        table.add_column("label")
-        for name in ("support", "tagged", "P", "R", "F1", "alert P", "alert R"):
-            table.add_column(name, justify="right")
-        for label, row in metrics["labels"].items():
-            shares = [cell(row[key]) for key in ("precision", "recall", "f1", "alert_precision", "alert_recall")]
-            table.add_row(label, str(row["support"]), str(row["tagged"]), *shares)
-        console.print(table)
-        console.print(
-            f"macro F1 {cell(metrics['macro_f1'])} (mean over labels with support), "
-            f"micro F1 {cell(metrics['micro_f1'])}\n"
-            f"alert band: precision {cell(metrics['alert_precision'])}, recall {cell(metrics['alert_recall'])}\n"
-        )
-    console.print(f"{record['off_topic_tagged']} of {record['off_topic']} examples without any label got a tag")
 
 
 @main.group("model", epilog="\b\nExample:\n  classifier model show")
@@ -205,7 +162,7 @@ def model_show_command(folder: Path | None, *, as_json: bool) -> None:
     for corpus in manifest.get("training", {}).get("corpora", []):
         click.echo(f"trained on {corpus['name']}: {corpus['examples']} examples ({corpus['role']})")
     if "metrics" in manifest:
-        _print_report(manifest["metrics"])
+        print_report(manifest["metrics"])
 
 
 @command(model_group, "verify", "classifier model verify models/nev-policy")

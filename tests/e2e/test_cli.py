@@ -1,5 +1,6 @@
 """Every command as a user types it: output, exit code, and what stands on standard error."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 from receiver import Receiver
 
-from classifier import load_model
+from classifier import Bands, Taxonomy, load_model, save_model
 from classifier.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -189,6 +190,59 @@ def test_evaluate_prints_a_table_for_people(tmp_path: Path, corpus_rows: list[di
     assert result.exit_code == 0
     assert "electric_vehicles" in result.stdout
     assert "(mean over labels with support)" in result.stdout
+    assert "tags at or above a score" in result.stdout
+    assert "slices" in result.stdout
+
+
+def test_evaluate_takes_judged_pages(tmp_path: Path) -> None:
+    """Pages beside a file that says what they must and may carry; whatever it prints holds its intervals."""
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).write_bytes(Path(CHARGING).read_bytes() + name.encode())
+    judged = {"core": ["charging_swapping"], "must": ["charging_swapping"], "may": []}
+    rows = [{"file": name, "sectors": judged} for name in ("a.txt", "b.txt")]
+    (tmp_path / "gold.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    [record] = records(run("evaluate", tmp_path / "gold.jsonl", "--json"))
+    label = record["facets"]["sector"]["labels"]["charging_swapping"]
+
+    assert (record["n_examples"], label["support"], label["recall"]) == (2, 2, 1.0)
+    assert label["intervals"]["recall"] == [1.0, 1.0]
+    assert record["facets"]["policy_type"]["macro_f1"] is None
+    assert {error["kind"] for error in record["errors"]} <= {"false_positive", "false_negative"}
+
+
+def test_evaluate_writes_a_page(tmp_path: Path, corpus_rows: list[dict[str, Any]]) -> None:
+    """Beside what it prints; a place that cannot be written is one line and exit code 1."""
+    corpus = tmp_path / "corpus.jsonl"
+    corpus.write_text("\n".join(json.dumps(row) for row in corpus_rows[:40]))
+    result = run("evaluate", corpus, "--json", "--report", tmp_path / "report.html")
+    failed = run("evaluate", corpus, "--report", tmp_path / "no" / "report.html")
+
+    assert (result.exit_code, len(records(result))) == (0, 1)
+    assert "corpus.jsonl" in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert failed.exit_code == 1
+    assert "report.html: the report cannot be written: No such file or directory" in failed.stderr
+
+
+def test_compare_shows_what_changes(tmp_path: Path, corpus_rows: list[dict[str, Any]]) -> None:
+    """Tags lost and gained with both scores; models of other labels are a model fault."""
+    corpus, mine, other = tmp_path / "corpus.jsonl", tmp_path / "mine", tmp_path / "other"
+    corpus.write_text("\n".join(json.dumps(row) for row in corpus_rows[:60]))
+    model = load_model()
+    bands = {label: Bands(None, 0.999) for label in model.labels}
+    save_model(mine, dataclasses.replace(model, name="mine", bands=bands), None, {}, "")
+    one_facet = dataclasses.replace(model, name="other", taxonomy=Taxonomy(model.taxonomy.facets[::-1]))
+    save_model(other, one_facet, None, {}, "")
+    [record] = records(run("compare", ROOT / "models/nev-policy", mine, corpus, "--json"))
+    shown, refused = run("compare", mine, ROOT / "models/nev-policy", corpus), run("compare", mine, other, corpus)
+
+    assert {row["change"] for row in record["changes"]} == {"lost"}
+    assert all(row["before"] == row["after"] < 0.9995 for row in record["changes"])
+    assert [row["metric"] for row in record["metrics"]] == ["macro_f1", "micro_f1", "alert_precision"] * 2
+    assert shown.exit_code == 0
+    assert f"tags: {len(record['changes'])} gained" in shown.stdout
+    assert "(the label is right)" in shown.stdout
+    assert refused.exit_code == 3
+    assert "or in another order" in refused.stderr
 
 
 def test_model_show_and_verify() -> None:

@@ -30,9 +30,10 @@ def _blocks(language: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with the seeds in it, as in a checkout."""
+    """Return a folder with the seeds and the models in it, as in a checkout."""
     folder = tmp_path_factory.mktemp("readme")
-    shutil.copytree(ROOT / "seeds", folder / "seeds")
+    for name in ("seeds", "models"):
+        shutil.copytree(ROOT / name, folder / name)
     return folder
 
 

@@ -60,6 +60,42 @@ def test_load_corpus_names_the_line_at_fault(
         load_corpus(_write(tmp_path, *lines), taxonomy)
 
 
+def test_load_corpus_reads_judged_pages(tmp_path: Path, taxonomy: Taxonomy) -> None:
+    """What a page must carry is positive, what it may carry is unknown; the text is the file beside the corpus."""
+    (tmp_path / "page.txt").write_bytes(b"A wind farm opens.\n\nShare this: Twitter")
+    judged = {"core": ["wind"], "must": ["wind", "solar"], "may": ["nuclear"]}
+    row = {"file": "page.txt", "sectors": judged}
+    [example] = load_corpus(_write(tmp_path, row), taxonomy).examples
+
+    assert (example.id, example.text, example.source) == ("page.txt", "A wind farm opens.", "")
+    assert example.labels == {"wind", "solar"}
+    assert example.unknown == {"nuclear", *taxonomy.facets[1].label_ids}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        pytest.param({"file": "../page.txt"}, "'file' needs the name of a file beside the corpus", id="elsewhere"),
+        pytest.param({"file": 5}, "'file' needs the name of a file beside the corpus, got 5", id="number"),
+        pytest.param({"file": "no.txt"}, r"corpus\.jsonl:1: 'no.txt' beside the corpus cannot be read", id="missing"),
+        pytest.param({"file": "image.txt"}, "'image.txt': this is a PNG image", id="binary"),
+        pytest.param({"sectors": ["wind"]}, "'sectors' of a row with a 'file' needs core, must and may", id="list"),
+        pytest.param({"sectors": {"most": []}}, "'sectors' of a row with a 'file' needs core, must", id="other-key"),
+        pytest.param({"sectors": {"must": "wind"}}, "'sectors' needs a list of labels, got 'wind'", id="no-list"),
+        pytest.param({"sectors": {"must": ["winds"]}}, "'sectors' holds 'winds'", id="strange-label"),
+        pytest.param({"sectors": {"must": ["wind"], "may": ["wind"]}}, "both given and unknown", id="both"),
+    ],
+)
+def test_load_corpus_names_what_is_wrong_with_a_judged_page(
+    tmp_path: Path, taxonomy: Taxonomy, change: dict[str, Any], message: str
+) -> None:
+    """Nothing outside the corpus's own folder is read."""
+    (tmp_path / "page.txt").write_text("A wind farm opens.")
+    (tmp_path / "image.txt").write_bytes(b"\x89PNG")
+    with pytest.raises(CorpusError, match=message):
+        load_corpus(_write(tmp_path, {"file": "page.txt", "sectors": {"must": ["wind"]}} | change), taxonomy)
+
+
 def test_missing_files_are_corpus_errors(tmp_path: Path, taxonomy: Taxonomy) -> None:
     """Corpus and taxonomy alike."""
     with pytest.raises(CorpusError, match=r"nowhere\.jsonl: cannot be read: No such file"):
