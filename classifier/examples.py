@@ -5,6 +5,7 @@ A label is present, absent or unknown in an example. Unknown labels are neither 
 everywhere.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -37,6 +38,11 @@ class Example:
     labels: frozenset[str]
     unknown: frozenset[str]
     source: str = ""
+
+    @property
+    def digest(self) -> str:
+        """12 hex digits that tell this text from others: how a model remembers what it learnt from."""
+        return hashlib.sha256(self.text.encode("utf-8", "replace")).hexdigest()[:12]
 
 
 def parse_example(

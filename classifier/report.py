@@ -32,6 +32,7 @@ h2 { font-size: 1.15rem; margin: 36px 0 4px; }
 h3 { font-size: .95rem; margin: 18px 0 6px; }
 p { margin: 0 0 10px; max-width: 75ch; }
 .soft { color: var(--soft); font-size: .87rem; }
+.notice{border:2px solid #c2410c;border-radius:8px;padding:.7rem 1rem;max-width:60rem}
 .cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(158px, 1fr)); gap: 10px; margin: 18px 0; }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 12px 14px; }
 .card b { display: block; font-size: 1.45rem; line-height: 1.3; font-variant-numeric: tabular-nums; }
@@ -78,7 +79,9 @@ mark.against { background: var(--against); text-decoration: underline dotted; }
 """
 
 
-def render_report(report: Report, passages: Sequence[Passage], *, model: str, corpora: Sequence[str]) -> str:
+def render_report(
+    report: Report, passages: Sequence[Passage], *, model: str, corpora: Sequence[str], n_learnt: int = 0
+) -> str:
     """
     Return the page.
 
@@ -87,6 +90,7 @@ def render_report(report: Report, passages: Sequence[Passage], *, model: str, co
         passages: the errors to show with their texts, in the order they are shown.
         model: how records name the model.
         corpora: the names of the files it was measured on.
+        n_learnt: how many of the articles the model learnt from; the page says so at the top.
     """
     parts = [
         '<!doctype html><html lang="en"><head><meta charset="utf-8">',
@@ -97,6 +101,7 @@ def render_report(report: Report, passages: Sequence[Passage], *, model: str, co
         f'<p class="soft">Measured on {report.n_examples} articles of {_text(", ".join(corpora))}.',
         "Tags of both bands count; labels unknown in an article are left out.",
         "Brackets and whiskers are 95 % bootstrap intervals over articles.</p>",
+        *_notice(n_learnt, report.n_examples),
         *_cards(report),
         "<h2>Labels</h2>",
         '<p class="soft">AP is average precision: how well the scores rank, whatever the limits.</p>',
@@ -123,6 +128,15 @@ def render_report(report: Report, passages: Sequence[Passage], *, model: str, co
 def _text(value: str) -> str:
     """Return *value* fit for text and attributes: escaped, control characters but line ends replaced."""
     return escape("".join(char if char.isprintable() or char == "\n" else " " for char in value))
+
+
+def _notice(n_learnt: int, n_examples: int) -> list[str]:
+    if not n_learnt:
+        return []
+    return [
+        f'<p class="notice"><strong>The model learnt from {n_learnt} of these {n_examples} articles.</strong>',
+        "The figures say how well it remembers them, not how well it does on news.</p>",
+    ]
 
 
 def _cards(report: Report) -> Iterator[str]:

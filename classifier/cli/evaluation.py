@@ -2,12 +2,17 @@
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from classifier.adapters.artifacts import load_model
+from classifier.adapters.artifacts import BUNDLED_MODEL, bundled, load_model, read_manifest
 from classifier.cli.console import JSON_OPTION, MODEL_OPTION, command, describe_counts, fail, main, one_line, print_json
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from classifier.examples import Example
 
 
 @command(main, "evaluate", "classifier evaluate seeds/articles.jsonl --model models/mine")
@@ -34,11 +39,13 @@ def evaluate_command(corpora: tuple[Path, ...], model_path: Path | None, page: P
     model = load_model(model_path)
     examples = [example for path in corpora for example in load_corpus(path, model.taxonomy).examples]
     found = evaluate(model, examples)
-    record = found.to_record()
+    n_learnt = _count_learnt(model_path, examples)
+    record = {"n_learnt": n_learnt} | found.to_record()
     if page is not None:
         passages = explain_errors(model, examples, found.errors)
         names = [path.name for path in corpora]
-        _write_page(page, render_report(found, passages, model=model.reference, corpora=names))
+        _write_page(page, render_report(found, passages, model=model.reference, corpora=names, n_learnt=n_learnt))
+    _warn_learnt(model.reference, n_learnt, len(examples))
     if as_json:
         errors = [
             {"kind": str(error.kind), "id": error.id, "label": error.label, "score": round(error.score, 4)}
@@ -68,11 +75,29 @@ def compare_command(before: Path, after: Path, corpus: Path, *, as_json: bool) -
     examples = load_corpus(corpus, models[0].taxonomy).examples
     record = compare(*models, examples).to_record()
     references = [model.reference for model in models]
+    for folder, reference in zip((before, after), references, strict=True):
+        _warn_learnt(reference, _count_learnt(folder, examples), len(examples))
     if as_json:
         print_json({"before": references[0], "after": references[1], **record})
         return
     click.echo(f"from {references[0]} to {references[1]} on {len(examples)} examples")
     _print_comparison(record)
+
+
+def _count_learnt(folder: Path | None, examples: "Sequence[Example]") -> int:
+    """Return how many of the texts the model learnt from."""
+    manifest = read_manifest(folder or bundled("models", BUNDLED_MODEL))
+    learnt = set(manifest.get("training", {}).get("digests", ()))
+    return sum(example.digest in learnt for example in examples)
+
+
+def _warn_learnt(reference: str, n_learnt: int, n_examples: int) -> None:
+    if n_learnt:
+        click.echo(
+            f"classifier: {reference} learnt from {n_learnt} of these {n_examples} articles: "
+            "the figures say how well it remembers, not how well it does on news",
+            err=True,
+        )
 
 
 def _print_comparison(record: dict[str, Any]) -> None:

@@ -103,6 +103,7 @@ def train_command(
                 {"name": c.name, "examples": len(c.examples), "role": role, "sha256": c.sha256} for c, role in roles
             ],
             "positives": training.support,
+            "digests": [example.digest for corpus, _ in roles for example in corpus.examples],
         },
         "metrics": report.to_record(),
     }

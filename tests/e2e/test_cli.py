@@ -181,6 +181,29 @@ def test_train_does_not_replace_a_better_model(tmp_path: Path, corpus_rows: list
     assert (folder / "manifest.json").read_bytes() != before
 
 
+def test_evaluate_says_when_the_model_learnt_from_the_articles(
+    tmp_path: Path, corpus_rows: list[dict[str, Any]]
+) -> None:
+    """Even a part of the corpus under another name is noticed: such figures are about the memory of the model."""
+    corpus, page = tmp_path / "renamed.jsonl", tmp_path / "report.html"
+    fresh = {
+        "id": "new",
+        "title": "",
+        "text": "A wind farm opens beside a road nobody has written about.",
+        "sectors": [],
+    }
+    corpus.write_text("\n".join(json.dumps(row) for row in [*corpus_rows[:30], fresh]))
+    result = run("evaluate", corpus, "--json", "--report", page)
+
+    assert records(result)[0]["n_learnt"] == 30
+    assert "learnt from 30 of these 31 articles" in result.stderr
+    assert "The model learnt from 30 of these 31 articles." in page.read_text(encoding="utf-8")
+    corpus.write_text(json.dumps(fresh))
+    unseen = run("evaluate", corpus, "--report", page)
+    assert "learnt from" not in unseen.stderr
+    assert "learnt from" not in page.read_text(encoding="utf-8")
+
+
 def test_evaluate_prints_a_table_for_people(tmp_path: Path, corpus_rows: list[dict[str, Any]]) -> None:
     """Labels with support, precision, recall, F1; averages that say what they are over."""
     corpus = tmp_path / "corpus.jsonl"
