@@ -7,6 +7,7 @@ first; nothing is half written, and nothing that is there already is replaced un
 """
 
 import csv
+import io
 import json
 import os
 import tempfile
@@ -253,7 +254,7 @@ def _read_csv(path: Path, prefix: str, columns: Columns) -> Iterator[LabelledTex
     limit = csv.field_size_limit(MAX_BYTES)
     line = 1
     try:
-        reader = csv.reader(text.removeprefix("\ufeff").splitlines(keepends=True), strict=True)
+        reader = csv.reader(io.StringIO(text.removeprefix("\ufeff"), newline=""), strict=True)
         rows = []
         for cells in reader:
             rows.append((line, cells))
@@ -391,6 +392,9 @@ def _refuse_overwriting(rows: Sequence[LabelledText], output: Path, taxonomy: Pa
         raise CorpusError(str(output), "this is one of the inputs; write to another file")
     if target == taxonomy.resolve():
         raise CorpusError(str(output), "corpus and taxonomy would be the same file")
+    for path in (output, taxonomy):
+        if path.is_dir():
+            raise CorpusError(str(path), "cannot be written: this is a folder")
     if output.exists() and not is_forced:
         raise CorpusError(str(output), "is there already; nothing was written; --force replaces it")
 

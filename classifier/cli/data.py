@@ -1,10 +1,21 @@
 """Commands about labelled data: data import, data check."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from classifier.cli.console import JSON_OPTION, command, main, print_json, progress_bar
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+
+    from classifier.adapters.corpus import Corpus
+    from classifier.corpus_check import CorpusReport, Overlap
+    from classifier.examples import Example
 
 _FORMATS = ("csv", "fasttext", "jsonl", "folder")
 
@@ -104,3 +115,128 @@ def import_command(
         click.echo(f"{count:>8} {label}")
     if rare := [label for label, count in done.labels.items() if count < 2]:  # noqa: PLR2004 - what training asks for
         click.echo(f"too few to train, at least 2 articles needed: {', '.join(rare)}", err=True)
+
+
+@command(data_group, "check", "classifier data check seeds/articles.jsonl --taxonomy seeds/taxonomy.toml")
+@click.argument("corpora", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="CORPUS...")
+@click.option(
+    "--taxonomy",
+    "taxonomy_path",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Facets and labels, TOML.",
+)
+@click.option(
+    "--against",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="CORPUS",
+    help="A corpus that must share no article with these, such as the one kept for testing. May be repeated.",
+)
+@click.option("--seed", default=0, show_default=True, help="Decides the folds of the small fit.")
+@JSON_OPTION
+def check_command(
+    corpora: tuple[Path, ...], taxonomy_path: Path, against: tuple[Path, ...], seed: int, *, as_json: bool
+) -> None:
+    """
+    Look for what spoils training: near-duplicates, leaks, doubtful labels, names learnt by heart.
+
+    Near-duplicates, leaks and labels without examples are faults: the exit code is 1. The rest is for you to judge.
+    """
+    from classifier.adapters.corpus import load_corpus, load_taxonomy  # noqa: PLC0415
+    from classifier.corpus_check import check_corpus  # noqa: PLC0415
+
+    taxonomy = load_taxonomy(taxonomy_path)
+    own = [(path, load_corpus(path, taxonomy)) for path in corpora]
+    others = {str(path): load_corpus(path, taxonomy).examples for path in against}
+    with progress_bar() as on_progress:
+        report = check_corpus(_gather(own), taxonomy, against=others, seed=seed, on_progress=on_progress)
+    if as_json:
+        print_json(report.to_record())
+    else:
+        _print_check(report)
+    if report.faults:
+        for fault in report.faults:
+            click.echo(f"classifier: {fault}", err=True)
+        click.get_current_context().exit(1)
+
+
+def _gather(corpora: "Sequence[tuple[Path, Corpus]]") -> "list[Example]":
+    """Return all examples; with several corpora their ids say which one they are from."""
+    if len(corpora) == 1:
+        return list(corpora[0][1].examples)
+    return [replace(example, id=f"{path}:{example.id}") for path, corpus in corpora for example in corpus.examples]
+
+
+_SHOWN = 20  # rows of a list; --json has them all
+
+
+def _print_check(report: "CorpusReport") -> None:
+    from rich.console import Console  # noqa: PLC0415
+
+    console = Console(highlight=False, markup=False)
+    console.print(f"{report.articles} articles, {report.unlabelled} of them without any label")
+    quantiles = {0: "least", 50: "median", 100: "most"}
+    console.print("words: " + ", ".join(f"{quantiles.get(q, f'{q} %')} {count}" for q, count in report.words.items()))
+    for facet, counts in report.facets.items():
+        marks = dict.fromkeys(report.missing, "FAULT: none") | dict.fromkeys(report.rare, "few")
+        _print_table(
+            console,
+            f"{facet}: {counts.without} articles judged without, {counts.undecided} not judged",
+            ("label", ">articles", ""),
+            [(label, str(count), marks.get(label, "")) for label, count in counts.labels.items()],
+        )
+    _print_table(
+        console, "most frequent pairs", ("", "", ">articles"), [(a, b, str(count)) for a, b, count in report.pairs]
+    )
+    if report.largest_overlap:
+        pair = report.largest_overlap
+        console.print(f"\nlargest overlap: {pair.jaccard:.3f} of the word 5-grams, {pair.first} and {pair.second}")
+    _print_overlaps(console, "FAULT: near-duplicates", report.near_duplicates, report.n_near_duplicates)
+    _print_overlaps(console, "FAULT: leaks", report.leaks, report.n_leaks)
+    if not report.has_fit:
+        console.print("\ntoo few articles to try labels and terms")
+        return
+    for title, doubts in (
+        ("given, but a fit without the article doubts it", report.doubtful_given),
+        ("not given, but a fit without the article would", report.doubtful_absent),
+    ):
+        rows = [(f"{doubt.score:.2f}", doubt.label, doubt.article) for doubt in doubts]
+        _print_table(console, title, (">score", "label", "article"), rows)
+    if not report.has_capitals:
+        console.print("\nno capitals in these texts, so names among the terms cannot be told")
+    terms: dict[str, list[str]] = {}
+    for term in report.name_terms:
+        terms.setdefault(term.label, []).append(f"{term.term} ({term.rank})")
+    _print_table(
+        console,
+        "names and years among the 30 strongest terms (rank)",
+        ("label", "terms"),
+        [(label, ", ".join(found)) for label, found in terms.items()],
+    )
+
+
+def _print_overlaps(console: "Console", title: str, pairs: "tuple[Overlap, ...]", total: int) -> None:
+    more = f", the worst {_SHOWN} of {total}" if total > _SHOWN else ""
+    rows = [
+        (f"{pair.jaccard:.3f}", pair.first, f"{pair.corpus}:{pair.second}" if pair.corpus else pair.second)
+        for pair in pairs[:_SHOWN]
+    ]
+    _print_table(console, title + more, (">overlap", "article", "and"), rows)
+
+
+def _print_table(console: "Console", title: str, columns: tuple[str, ...], rows: "Sequence[tuple[str, ...]]") -> None:
+    """Print a table, if it has rows; a column whose name starts with ``>`` is set flush right."""
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    if not rows:
+        return
+    console.print(f"\n{title}")
+    table = Table(box=None, pad_edge=False, show_header=any(columns))
+    for name in columns:
+        table.add_column(name.removeprefix(">"), justify="right" if name.startswith(">") else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    console.print(table)

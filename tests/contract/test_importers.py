@@ -83,12 +83,12 @@ def test_csv_cells_hold_several_labels_and_lines(tmp_path: Path) -> None:
     limit = csv.field_size_limit()
     path.write_text(
         '\ufeffnr,head,body,tags,source,split\r\n7,City pays,"One.\r\n\r\nTwo.",a | b |,desk,train\r\n'
-        f'8,,"{long_text}",,,test\r\n\r\n',
+        f'8,,"{long_text}",,,test\r\n9,,one\u2028two,a,,\r\n\r\n',
         encoding="utf-8",
         newline="",
     )
     columns = Columns(text="body", title="head", labels="tags", id="nr", separator="|")
-    first, second = load_labelled([path], Format.CSV, columns)
+    first, second, third = load_labelled([path], Format.CSV, columns)
 
     assert first == LabelledText(
         id="7",
@@ -101,6 +101,7 @@ def test_csv_cells_hold_several_labels_and_lines(tmp_path: Path) -> None:
         line=2,
     )
     assert (second.text, second.labels, second.line) == (long_text, (), 5)
+    assert (third.text, third.labels, third.line) == ("one\u2028two", ("a",), 6)
     assert csv.field_size_limit() == limit
 
 
@@ -174,6 +175,13 @@ def test_faults_name_file_and_line(tmp_path: Path, form: Format, content: str | 
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("form", Format)
+def test_a_missing_file_is_a_corpus_error(tmp_path: Path, form: Format) -> None:
+    """In every format."""
+    with pytest.raises(CorpusError, match=r"nowhere: cannot be read: No such file"):
+        load_labelled([tmp_path / "nowhere"], form)
+
+
 def test_a_key_named_by_the_user_is_taken_at_the_word(tmp_path: Path) -> None:
     """No falling back to ``label`` when another key was asked for."""
     with pytest.raises(CorpusError, match=r"data\.jsonl:1: no key 'tags'; the keys are text, label"):
@@ -194,8 +202,6 @@ def test_folders_hold_label_folders_with_texts(tmp_path: Path) -> None:
     (folder / "more/a.png").write_bytes(b"\x89PNG")
     with pytest.raises(CorpusError, match=r"more/a\.png: this is a PNG image, not text"):
         load_labelled([folder], Format.FOLDER)
-    with pytest.raises(CorpusError, match=r"nowhere: cannot be read: No such file"):
-        load_labelled([tmp_path / "nowhere"], Format.FOLDER)
 
 
 def _row(text: str = "A wind farm opens.", *labels: str, line: int = 1, split: str = "") -> LabelledText:
@@ -261,8 +267,12 @@ def test_a_place_that_cannot_be_written_is_a_corpus_error(tmp_path: Path) -> Non
     with pytest.raises(CorpusError, match=r"c: cannot be written: "):
         save_import([_row("a b", "A")], tmp_path / "file/c", tmp_path / "t.toml", None)
     (tmp_path / "folder").mkdir()
-    with pytest.raises(CorpusError, match=r"folder: cannot be written: "):
+    with pytest.raises(CorpusError, match=r"folder: cannot be written: this is a folder"):
         save_import([_row("a b", "A")], tmp_path / "c", tmp_path / "folder", None)
+    with pytest.raises(CorpusError, match=r"folder: cannot be written: this is a folder"):
+        save_import([_row("a b", "A")], tmp_path / "folder", tmp_path / "t.toml", None, is_forced=True)
+    with pytest.raises(CorpusError, match=r"aaa: cannot be written: File name too long"):
+        save_import([_row("a b", "A")], tmp_path / ("a" * 250), tmp_path / "t.toml", None)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
 
 
