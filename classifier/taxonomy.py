@@ -5,13 +5,16 @@ A facet is data: its labels, its definitions and the word used for it in JSON, T
 come from the taxonomy, so a third facet needs a new table in the file and no code.
 """
 
+import hashlib
 import re
-from collections.abc import Iterator, Mapping
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from classifier.errors import CorpusError
 
-_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
+_MAX_NAME = 64
+_NAME = re.compile(rf"[a-z][a-z0-9_]{{0,{_MAX_NAME - 1}}}")
 # Words that already mean something else in a tag record, a corpus row or a rule, so no facet can be called that.
 _RESERVED = frozenset(
     {
@@ -114,6 +117,56 @@ def parse_taxonomy(table: Mapping[str, object], *, source: str = "taxonomy") -> 
     )
     _refuse_repeats([label for facet in facets for label in facet.label_ids], "label id", source)
     return Taxonomy(facets)
+
+
+def make_label_id(name: str) -> str:
+    """
+    Return the label id that stands for *name*, however other people write their labels.
+
+    Accents are taken off, everything else that an id cannot hold becomes one underscore. An id that would start with a
+    digit, or that means something else in our records, gets ``label_`` before it; a name without any Latin letter or
+    digit gets its digest. An id that is right already stays as it is. Two names can share an id: see `infer_facet`.
+
+    >>> [make_label_id(name) for name in ["money-fx", "Énergie solaire", "2nd hand", "text", "power_batteries"]]
+    ['money_fx', 'energie_solaire', 'label_2nd_hand', 'label_text', 'power_batteries']
+    """
+    if _NAME.fullmatch(name) and name not in _RESERVED:
+        return name
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode("ascii").lower()
+    label = re.sub(r"[^a-z0-9]+", "_", plain).strip("_")
+    if not label:
+        label = hashlib.sha256(name.encode("utf-8", "replace")).hexdigest()[:8]
+        return f"label_{label}"
+    if not label[0].isalpha() or label in _RESERVED:
+        label = f"label_{label}"
+    return label[:_MAX_NAME].rstrip("_")
+
+
+def infer_facet(facet_id: str, names: Iterable[str], *, source: str = "taxonomy") -> Facet:
+    """
+    Make a facet of the labels that stand in somebody's data.
+
+    Args:
+        facet_id: its singular name.
+        names: the labels as written there; each becomes the definition of its label.
+        source: what error messages call the input.
+
+    Raises:
+        CorpusError: there is no name, the facet cannot be called that, or two names share an id.
+    """
+    name_of: dict[str, str] = {}
+    for name in sorted(set(names)):
+        label = make_label_id(name)
+        if label in name_of:
+            raise CorpusError(
+                source, f"labels {name_of[label]!r} and {name!r} would both be {label!r}; rename or merge one of them"
+            )
+        name_of[label] = name
+    table = {
+        "id": facet_id,
+        "label": [{"id": label, "definition": name} for label, name in name_of.items()],
+    }
+    return parse_taxonomy({"facet": [table]}, source=source).facets[0]
 
 
 def _parse_facet(raw: Mapping[str, object], path: str, source: str) -> Facet:
