@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: demo test wheel-test train lock clean
+.PHONY: demo test wheel-test train choices lock clean
 
 demo: .venv/runtime
 	$(BIN)/classifier demo
@@ -35,6 +35,10 @@ train: .venv/runtime
 	$(BIN)/python -m classifier train seeds/articles.jsonl --taxonomy seeds/taxonomy.toml --lexicon seeds/lexicon.toml \
 		--notes seeds/CORPUS.md --output models/nev-policy \
 		$(if $(POLICIES),--background $(POLICIES))
+
+# What each choice in the model is worth: the table in the model card. Takes some minutes.
+choices: .venv/development
+	$(BIN)/python tests/benchmarks/model_choices.py
 
 # Needs uv on the PATH.
 lock:
