@@ -7,6 +7,7 @@ What is wrong with a corpus, before a model learns it.
 
 Faults are what training must not start with: near-duplicates, leaks, labels without examples. All else is for a reader
 to judge. The fit here is deliberately plain and has no part in any model.
+Longer than most modules because every check stands beside the values it reports.
 """
 
 import re

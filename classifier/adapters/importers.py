@@ -4,6 +4,7 @@ Other people's labelled data: read as it comes, written as a corpus and a taxono
 Hides: CSV, fastText, JSON lines and folders of texts; temporary files.
 Keeps: a fault names file and line; what was written can be loaded, because every row went through `parse_example`
 first; nothing is half written, and nothing that is there already is replaced unasked.
+Longer than most modules because four formats with their faults stand side by side.
 """
 
 import csv

@@ -5,7 +5,7 @@ be killed.
 Hides: SQLAlchemy, transactions, leases, migrations, driver errors.
 Keeps: every public method is one transaction, durable when it returns. On SQLite that means WAL, synchronous=FULL and
 BEGIN IMMEDIATE. A message is delivered under a lease with a token; who comes back after the lease ran out cannot
-settle any more.
+settle any more. Longer than most modules because tables and the methods that use them are read together.
 """
 
 import datetime as dt
