@@ -11,9 +11,9 @@ sigmoid, the bands) is fitted on out-of-fold scores of the examples themselves; 
 genre, only help to learn words: they carry less weight and have no say in the decisions.
 
 Platt: "Probabilistic Outputs for Support Vector Machines" (1999), with his smoothed targets. The sigmoid of a linear
-score is again a linear
-score, so it disappears into weights and intercepts. Longer than most modules because fit, calibration and bands are one
-procedure.
+score is again a linear score, so it disappears into weights and intercepts.
+
+Longer than most modules because fit, calibration and bands are one procedure.
 """
 
 import hashlib
