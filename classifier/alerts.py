@@ -86,7 +86,7 @@ def make_alert(
         explain: label to explanation, of this article by this model.
         now: aware, UTC.
     """
-    evidence = {tag.label: _evidence(explain(tag.label)) for tag in match.reasons}
+    evidence = {tag.label: _evidence(explain(tag.label), article.title) for tag in match.reasons}
     return Alert(match=match, article=article, tags=tags, evidence=evidence, model=model, created_at=now)
 
 
@@ -96,11 +96,12 @@ def message_id(article: Article, rule_id: str, endpoint_id: str) -> MessageId:
     return MessageId(f"msg_{digest.hexdigest()[:32]}")
 
 
-def _evidence(explanation: Explanation) -> Evidence:
+def _evidence(explanation: Explanation, title: str) -> Evidence:
+    # The receiver has the title anyway: it is quoted only when nothing else spoke for the label.
+    sentences = [sentence for sentence in explanation.sentences if sentence.text != title] or explanation.sentences
     return Evidence(
         quotes=tuple(
-            Quote(_shorten(sentence.text), sentence.start, sentence.end)
-            for sentence in explanation.sentences[:MAX_SENTENCES]
+            Quote(_shorten(sentence.text), sentence.start, sentence.end) for sentence in sentences[:MAX_SENTENCES]
         ),
         terms=tuple((_say(item), round(item.weight, 3)) for item in explanation.terms[:MAX_TERMS]),
         against=tuple((_say(item), round(item.weight, 3)) for item in explanation.against[:MAX_TERMS]),
