@@ -6,7 +6,8 @@ import os
 import random
 import signal
 import threading
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +50,10 @@ class App:
         """Ids of all endpoints, in the order of the settings."""
         return tuple(receiver.id for receiver in self.checked.receivers)
 
+    def strays(self) -> dict[str, int]:
+        """Return how many messages wait for endpoints that are not in the settings, by endpoint."""
+        return stray_messages(self.ledger, self.endpoint_ids)
+
     def run_once(self) -> tuple[dict[str, int], dict[str, int]]:
         """Record what settles within one settle time, make one round of deliveries; return the counts of both."""
         self.inbox.settled()
@@ -58,6 +63,12 @@ class App:
         for endpoint_id in self.endpoint_ids:
             sent.results.update(self.deliver.run(endpoint_id).results)
         return dict(found.files), dict(sent.results)
+
+
+def stray_messages(ledger: SqlLedger, endpoint_ids: Sequence[str]) -> dict[str, int]:
+    """Return how many pending messages are for none of *endpoint_ids*, by endpoint: nobody delivers those."""
+    pending = ledger.outbox(states=["pending"], limit=1_000_000)
+    return dict(Counter(row.endpoint_id for row in pending if row.endpoint_id not in endpoint_ids))
 
 
 def check_settings(path: Path | str) -> CheckedSettings:

@@ -364,9 +364,8 @@ _BREADCRUMB = re.compile(
     re.IGNORECASE,
 )
 _CURRENT_POSITION = re.compile(r"(?:your )?(?:current )?(?:position|location)|you are here", re.IGNORECASE)
-_MENU = re.compile(
-    r"[^|>\u00bb\u00b7]{1,30}(?:\s?[|>\u00bb\u00b7]\s?[^|>\u00bb\u00b7]{1,30}){2,}|\w+(?: & \w+)?(?: / \w+(?: & \w+)?){2,}"
-)
+_MENU_SEPARATOR = re.compile(r" ?[|>\u00bb\u00b7] ?")
+_MENU_WORD = re.compile(r"\w+(?: & \w+)?")
 _FRAGMENTS = re.compile(r"[|\u00b7\u2022\u3010\u3011\[\]]|\s{2,}")
 _TAIL = re.compile(
     r"(?:related(?: (?:articles?|news|posts?|stories|reading|links|topics|recommendations?))?|you (?:may|might) (?:also )?(?:like|be interested).{0,30}|recommended(?: for you| reading| articles?| news)?"
@@ -386,6 +385,9 @@ _HEAD_LINES = 12  # headers and menus stand within so many lines of the top
 _WRAP_MAX = 100  # a line longer than this was not wrapped by hand or by a mail program
 _WRAP_MIN = 45  # a line shorter than this ended because its sentence, title or list item did
 _MENU_MAX = 60
+_MENU_ITEMS, _MENU_ITEM_MAX = 3, 30
+_MAX_BOILERPLATE = 700  # characters; the longest boilerplate seen is a disclaimer of about 500
+_MAX_RAW_LINE = 5_000  # with all its blanks
 
 
 @dataclass(slots=True)
@@ -431,7 +433,7 @@ def _read_page(lines: list[_Line]) -> _Page:
 def _read_meta(page: _Page, lines: list[_Line]) -> None:
     """Take news source and date from the lines that hold nothing else; a sentence about a source of water is none of them."""
     for line in lines:
-        text = line.text.strip("[]\u3010\u3011() ")
+        text = _flat(line.text).strip("[]\u3010\u3011() ")
         if not _META_LINE.fullmatch(text):
             continue
         if not page.publisher and (named := _SOURCE.search(text)):
@@ -443,7 +445,7 @@ def _read_meta(page: _Page, lines: list[_Line]) -> None:
 def _without_menu(lines: list[_Line]) -> list[_Line]:
     """Drop a breadcrumb near the top and the short menu lines above it."""
     for position, line in enumerate(lines[: 3 * _HEAD_LINES]):
-        if _BREADCRUMB.fullmatch(line.text):
+        if _BREADCRUMB.fullmatch(_flat(line.text)):
             above = [item for item in lines[:position] if len(item.text) > _MENU_MAX or _TERMINAL.search(item.text)]
             return above + lines[position + 1 :]
     return lines
@@ -452,7 +454,7 @@ def _without_menu(lines: list[_Line]) -> list[_Line]:
 def _without_tail(lines: list[_Line]) -> list[_Line]:
     """Drop "related news" and the headlines below it, as long as they look like headlines."""
     for position, line in enumerate(lines):
-        if position and _TAIL.fullmatch(line.text):
+        if position and _TAIL.fullmatch(_flat(line.text)):
             rest = lines[position + 1 :]
             body = next(
                 (i for i, item in enumerate(rest) if _TERMINAL.search(item.text) and len(item.text) > 2 * _WRAP_MAX),
@@ -462,19 +464,41 @@ def _without_tail(lines: list[_Line]) -> list[_Line]:
     return lines
 
 
+def _flat(text: str) -> str:
+    """
+    Return a line as the patterns see it: blanks collapsed; nothing when it is too long to be boilerplate.
+
+    Both bound what a pattern can cost: whoever writes the file chooses the line.
+    """
+    flat = " ".join(text.split()) if len(text) <= _MAX_RAW_LINE else ""
+    return flat if len(flat) <= _MAX_BOILERPLATE else ""
+
+
 def _is_boilerplate(text: str, *, mostly_latin: bool) -> bool:
+    flat = _flat(text)
+    if not flat:
+        return False
     patterns = (_BOILERPLATE, _META_LINE, _BREADCRUMB, _CURRENT_POSITION)
     fragments = (
-        [part for fragment in _FRAGMENTS.split(text) if (part := fragment.strip())] if len(text) <= _MAX_TITLE else []
+        [part for fragment in _FRAGMENTS.split(text) if (part := _flat(fragment))] if len(flat) <= _MAX_TITLE else []
     )
-    if any(pattern.fullmatch(text) for pattern in patterns) or all(
-        any(pattern.fullmatch(fragment) for pattern in patterns) for fragment in fragments or [text]
+    if any(pattern.fullmatch(flat) for pattern in patterns) or all(
+        any(pattern.fullmatch(fragment) for pattern in patterns) for fragment in fragments or [flat]
     ):
         return True
-    if _MENU.fullmatch(text) and not _TERMINAL.search(text):
+    if _is_menu(flat) and not _TERMINAL.search(flat):
         return True
     # Link spam injected into a page: a short line in another script than the article.
-    return mostly_latin and len(text) <= _WRAP_MAX and len(_CJK.findall(text)) > len(_LATIN.findall(text))
+    return mostly_latin and len(flat) <= _WRAP_MAX and len(_CJK.findall(flat)) > len(_LATIN.findall(flat))
+
+
+def _is_menu(flat: str) -> bool:
+    """Say whether a line is three or more short items side by side."""
+    items = _MENU_SEPARATOR.split(flat)
+    if len(items) >= _MENU_ITEMS and all(0 < len(item) <= _MENU_ITEM_MAX for item in items):
+        return True
+    words = flat.split(" / ")
+    return len(words) >= _MENU_ITEMS and all(_MENU_WORD.fullmatch(word) for word in words)
 
 
 def _read_head(page: _Page, lines: list[_Line]) -> list[_Line]:
@@ -489,7 +513,7 @@ def _read_head(page: _Page, lines: list[_Line]) -> list[_Line]:
         lines = [_shorten(lines[0], label.end()), *lines[1:]]
     for position, line in enumerate(lines[:_HEAD_LINES]):
         if (
-            (dated := _DATE_LINE.fullmatch(line.text))
+            (dated := _DATE_LINE.fullmatch(_flat(line.text)))
             and not _TERMINAL.search(line.text)
             and (day := _day(dated.groups()))
         ):

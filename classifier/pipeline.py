@@ -120,10 +120,13 @@ class Ingest:
         if self.ledger.has_content(sha256):
             return Duplicate(sha256=sha256)
         try:
-            article = parse_article(raw, file.path)
+            return self._score(parse_article(raw, file.path))
         except ArticleError as error:
             return Rejected(reason=error.reason, detail=error.detail)
-        return self._score(article)
+        except Exception as error:  # noqa: BLE001 - a fault of ours with one file must not keep all others waiting
+            return Rejected(
+                reason="failed", detail=f"this program failed on it, {type(error).__name__}; please report it"
+            )
 
     def _score(self, article: Article) -> Scored:
         tags = self.model.tag(article)

@@ -64,7 +64,12 @@ class Duplicate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rejected:
-    """A file that cannot be scored, with one of `ArticleError.REASONS` or ``unreadable``, and a sentence for people."""
+    """
+    A file that cannot be scored, and a sentence for people.
+
+    Attributes:
+        reason: one of `ArticleError.REASONS`, ``unreadable``, or ``failed`` when this program is at fault.
+    """
 
     reason: str
     detail: str

@@ -9,6 +9,7 @@ import datetime as dt
 import logging
 import signal
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 
 _LOG = logging.getLogger("classifier")
+CHECK_CLOCK_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,13 @@ def run_service(jobs: Mapping[str, Job], stop: threading.Event, started_at: dt.d
     }
     scheduler.start()
     try:
-        stop.wait()
+        ahead = time.time() - time.monotonic()
+        while not stop.wait(CHECK_CLOCK_S):
+            if time.time() - time.monotonic() < ahead - CHECK_CLOCK_S:  # the wall clock was set back
+                now = dt.datetime.fromtimestamp(time.time(), dt.UTC)
+                for job in scheduler.get_jobs():  # their next times are as far ahead as the clock was
+                    job.modify(next_run_time=now)
+            ahead = time.time() - time.monotonic()
         _LOG.info("stopping: waiting for running work")
     finally:
         stop.set()

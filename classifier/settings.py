@@ -6,6 +6,7 @@ Addresses and secrets can stand in the file, in the environment (``url_env``) or
 no message repeats them.
 """
 
+import contextlib
 import difflib
 import ipaddress
 import os
@@ -26,6 +27,8 @@ from classifier.rules import RuleSet, parse_rules
 from classifier.taxonomy import Taxonomy
 
 _ALLOW = re.compile(r"(.+):(\d{1,5})")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_RELATIVE_SQLITE = re.compile(r"(sqlite(?:\+\w+)?:///)(?!/)(.+)")
 _MAX_PORT = 65_535
 
 Seconds = Annotated[float, Field(ge=0, le=86_400)]
@@ -118,13 +121,23 @@ class EndpointSettings(_Table):
     @classmethod
     def _exactly_one_source(cls, table: object) -> object:
         if isinstance(table, Mapping):
+            faults = []
             for name in ("url", "secret"):
                 given = [name + way for way in cls.given_by if name + way in table]
                 if len(given) != 1:
                     got = " and ".join(given) or "none"
-                    message = f"exactly one of {name}, {name}_env, {name}_file needed, got {got}"
-                    raise ValueError(message)
+                    faults.append(f"exactly one of {name}, {name}_env, {name}_file needed, got {got}")
+            if faults:
+                raise ValueError("; ".join(faults))
         return table
+
+    @field_validator("url_env", "secret_env")
+    @classmethod
+    def _variable(cls, value: str | None) -> str | None:
+        if value is not None and not _VARIABLE.fullmatch(value):  # likely the secret itself: not to be repeated
+            message = "the name of an environment variable needed, not the value itself"
+            raise ValueError(message)
+        return value
 
     @field_validator("allow")
     @classmethod
@@ -236,8 +249,10 @@ def parse_settings(
     except RuleError as error:
         problems += error.problems
     receivers = []
-    for i, endpoint in enumerate(settings.endpoint if settings else ()):
-        receivers.append(_receiver(endpoint, f"endpoint[{i}]", path.parent, environment, problems))
+    for i, raw in enumerate(raw_endpoints):
+        with contextlib.suppress(ValidationError):  # told above, with those of all other tables
+            endpoint = EndpointSettings.model_validate(raw)
+            receivers.append(_receiver(endpoint, f"endpoint[{i}]", path.parent, environment, problems))
     if problems or settings is None:
         raise ConfigError(str(path), tuple(problems))
     return CheckedSettings(
@@ -278,7 +293,8 @@ def url_fault(url: str, *, allows_private: bool) -> str | None:
         return "the address holds a blank, a backslash or a control character"
     try:
         parsed = httpx.URL(url)
-    except (httpx.InvalidURL, ValueError):
+        host, port = parsed.host, parsed.port
+    except (httpx.InvalidURL, ValueError):  # also what a malformed international name raises
         return "this is no URL"
     faults = (
         (parsed.scheme not in {"http", "https"}, "the address must start with https://"),
@@ -287,8 +303,8 @@ def url_fault(url: str, *, allows_private: bool) -> str | None:
             "http sends alerts in the clear; use https, or name the range it is meant for in `allow`",
         ),
         (bool(parsed.userinfo), "user name and password do not belong into the address"),
-        (not parsed.host, "the address names no host"),
-        (parsed.port is not None and not 0 < parsed.port <= _MAX_PORT, f"the port must be 1 to {_MAX_PORT}"),
+        (not host, "the address names no host"),
+        (port is not None and not 0 < port <= _MAX_PORT, f"the port must be 1 to {_MAX_PORT}"),
     )
     return next((text for is_fault, text in faults if is_fault), None)
 
@@ -300,8 +316,8 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(str(path), (Problem("", "no such file; `classifier config init` writes one"),)) from error
     except OSError as error:
         raise ConfigError(str(path), (Problem("", f"cannot be read: {error.strerror}"),)) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(str(path), (Problem("", f"this is no TOML: {error}"),)) from error
+    except (ValueError, RecursionError) as error:  # TOML, UTF-8, numbers too long to be read, tables too deep
+        raise ConfigError(str(path), (Problem("", f"this is no TOML: {str(error).splitlines()[0]}"),)) from error
 
 
 def _problem(item: Mapping[str, Any]) -> Problem:
@@ -331,19 +347,22 @@ def _receiver(
 ) -> Receiver:
     def look_up(name: str, given: SecretStr | None, variable: str | None, file: Path | None) -> str:
         if given is not None:
-            return given.get_secret_value()
-        if variable is not None:
-            value = environment.get(variable, "")
-            if not value:
-                problems.append(Problem(f"{path}.{name}_env", f"the environment variable {variable} is not set"))
-            return value.strip()
-        try:
-            return (base / (file or "")).read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            problems.append(
-                Problem(f"{path}.{name}_file", f"cannot be read: {getattr(error, 'strerror', None) or 'it is no text'}")
-            )
-            return ""
+            value, key, source = given.get_secret_value(), name, "it"
+        elif variable is not None:
+            value, key = environment.get(variable, ""), f"{name}_env"
+            source = f"the environment variable {variable}"
+        else:
+            key, source = f"{name}_file", "the file"
+            try:
+                value = (base / (file or "")).read_text(encoding="utf-8")
+            except (OSError, ValueError) as error:
+                reason = getattr(error, "strerror", None) or "it is no text"
+                problems.append(Problem(f"{path}.{key}", f"cannot be read: {reason}"))
+                return ""
+        if not value.strip():
+            what = "is not set" if variable is not None and variable not in environment else "is empty"
+            problems.append(Problem(f"{path}.{key}", f"{source} {what}"))
+        return value.strip()
 
     url = look_up("url", endpoint.url, endpoint.url_env, endpoint.url_file)
     if url and (fault := url_fault(url, allows_private=bool(endpoint.allow))):
@@ -360,7 +379,5 @@ def _receiver(
 
 
 def _absolute_sqlite(url: str, base: Path) -> str:
-    prefix = "sqlite:///"
-    if not url.startswith(prefix) or url.startswith(prefix + "/"):
-        return url
-    return f"{prefix}{base / url.removeprefix(prefix)}"
+    relative = _RELATIVE_SQLITE.fullmatch(url)
+    return f"{relative[1]}{base / relative[2]}" if relative else url

@@ -116,8 +116,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             raw = stream.read(_MAX_MANIFEST_BYTES + 1)
     except FileNotFoundError as error:
         raise ModelNotFoundError(folder) from error
-    except OSError as error:
-        raise ModelError(path, f"cannot be read: {error.strerror}") from error
+    except (OSError, ValueError) as error:
+        raise ModelError(path, f"cannot be read: {getattr(error, 'strerror', None) or 'this is no path'}") from error
     if len(raw) > _MAX_MANIFEST_BYTES:
         raise ModelCorruptError(path, "it is too large for a manifest")
     try:

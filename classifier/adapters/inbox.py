@@ -27,6 +27,9 @@ IGNORED_NAMES = (
 )  # fmt: skip
 
 
+_MAX_NS = 2**63 - 1  # some file systems keep times that no database holds
+
+
 @dataclass(slots=True)
 class _Seen:
     version: FileVersion
@@ -152,9 +155,11 @@ class FolderInbox:
 
     @staticmethod
     def _not_opened(error: OSError) -> Read:
-        if error.errno in {errno.ENOENT, errno.ELOOP, errno.ENXIO, errno.ESTALE}:
-            return Read(None)  # gone, or something else by now: the next look says what
-        return Read(None, Rejected(reason="unreadable", detail=f"cannot be read: {error.strerror}"))
+        if error.errno in {errno.EACCES, errno.EPERM}:
+            return Read(None, Rejected(reason="unreadable", detail=f"cannot be read: {error.strerror}"))
+        # Gone, something else by now, or trouble that passes (too many open files, a network share): the next look
+        # says which.
+        return Read(None)
 
 
 def to_text(name: str) -> str:

@@ -144,13 +144,15 @@ class SqlLedger:
     def __init__(self, url: str, *, migrate: bool = True) -> None:
         try:
             self._url = sa.make_url(url)
-        except ArgumentError as error:
-            raise LedgerError("ledger", "this is no database URL, e.g. sqlite:///classifier.db") from error
+        except (ArgumentError, ValueError):  # the cause may repeat a password
+            raise LedgerError("ledger", "this is no database URL, e.g. sqlite:///classifier.db") from None
         self._where = self._url.render_as_string(hide_password=True)
         try:
             self._engine = self._open(create=migrate)
         except (NoSuchModuleError, ImportError) as error:
             raise LedgerError(self._where, "no driver for this kind of database is installed") from error
+        except (ArgumentError, TypeError, ValueError) as error:
+            raise LedgerError(self._where, "a part of this database URL cannot be used") from error
         try:
             with self._translated():
                 self._check_schema(migrate=migrate)
@@ -366,7 +368,12 @@ class SqlLedger:
     def _open(self, *, create: bool) -> sa.Engine:
         if self._url.get_backend_name() != "sqlite":
             return sa.create_engine(self._url, pool_pre_ping=True)
-        path = Path(self._url.database or "")
+        name = self._url.database or ""
+        if name in {"", ":memory:"} or "memory" in self._url.query.values() or "\0" in name:
+            raise LedgerError(
+                self._where, "a ledger needs a file, e.g. sqlite:///classifier.db: what is in memory is lost"
+            )
+        path = Path(name)
         if not create and not path.is_file():  # sqlite would make an empty file just by looking
             raise LedgerError(self._where, "no ledger here yet; `classifier once` or `classifier watch` makes it")
         try:
@@ -424,9 +431,11 @@ class SqlLedger:
         try:
             yield
         except DBAPIError as error:  # without the statement: its parameters are articles
-            raise LedgerError(self._where, str(error.orig).splitlines()[0]) from error
+            raise LedgerError(self._where, next(iter(str(error.orig).splitlines()), type(error).__name__)) from error
         except SQLAlchemyError as error:
             raise LedgerError(self._where, type(error).__name__) from error
+        except (TypeError, ValueError) as error:  # an option of the URL that only the driver looks at
+            raise LedgerError(self._where, f"the database refuses: {type(error).__name__}") from error
 
 
 def _outbox_row(message: Message, article_id: str, now: dt.datetime) -> dict[str, object]:

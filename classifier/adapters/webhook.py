@@ -28,8 +28,6 @@ import httpx
 from classifier.delivery import Message, Outcome, Result, sign
 from classifier.ports import Clock
 
-REPLY_BYTES = 16_384  # of a reply read at most, raw: a compressed bomb stays compressed
-DETAIL_CHARS = 200
 MAX_RETRY_AFTER_S = 10**7  # larger numbers are nonsense and would overflow a date
 _FIRST_SUCCESS, _FIRST_REDIRECT, _FIRST_CLIENT_ERROR = 200, 300, 400
 
@@ -177,23 +175,10 @@ class HttpSender:
                 status=status,
                 detail=f"HTTP {status}: redirects are not followed; put the final address into the settings",
             )
-        waits = [
-            wait
-            for value in response.headers.get_list("retry-after")
-            if (wait := parse_retry_after(value, now)) is not None
-        ]
-        body = bytearray()
-        for chunk in response.iter_raw(1024):
-            body += chunk
-            if len(body) >= REPLY_BYTES:
-                break
-        said = _one_line(bytes(body[:REPLY_BYTES]).decode("utf-8", "replace"))
-        return Outcome(
-            result=Result.REFUSED,
-            status=status,
-            retry_after=max(waits, default=None),
-            detail=f"HTTP {status}: {said}" if said else f"HTTP {status}",
-        )
+        # Nothing of the reply's text is kept: many servers repeat the address in it, and the address is a secret.
+        waits = [parse_retry_after(value, now) for value in response.headers.get_list("retry-after")]
+        wait = max((item for item in waits if item is not None), default=None)
+        return Outcome(result=Result.REFUSED, status=status, retry_after=wait, detail=f"HTTP {status}")
 
 
 def parse_retry_after(value: str, now: dt.datetime) -> dt.timedelta | None:
@@ -267,10 +252,10 @@ class _GuardedBackend(httpcore.NetworkBackend):
         """Resolve once; refuse all when any answer is one we do not post to."""
         answers = _within(self._deadline.limit(None), lambda: self._resolve(host, port))
         addresses = list(dict.fromkeys(ipaddress.ip_address(answer.partition("%")[0]) for answer in answers))
+        is_clear = self._endpoint.url.lower().startswith("http:")  # in the clear only where it was allowed by name
         for address in addresses:
-            if not is_public(address) and not any(
-                item.port == port and address in item.network for item in self._endpoint.allow
-            ):
+            is_allowed = any(item.port == port and address in item.network for item in self._endpoint.allow)
+            if not is_allowed and (is_clear or not is_public(address)):
                 raise _BlockedAddressError(str(address))
         if not addresses:
             raise _UnresolvedError
@@ -385,19 +370,11 @@ def _outcome_of(error: Exception, deadline: _Deadline) -> Outcome:
     if isinstance(error, _BlockedAddressError):
         return Outcome(
             result=Result.BLOCKED_ADDRESS,
-            detail=f"the host leads to {error}, which is not a public address; see `allow` in the settings",
+            detail=f"the host leads to {error}, which may not be posted to; see `allow` in the settings",
         )
     if isinstance(error, httpcore.ConnectError) and isinstance(error.__context__, ssl.SSLError):
-        return Outcome(
-            result=Result.TLS_FAILED,
-            detail=_one_line(getattr(error.__context__, "verify_message", "") or "the TLS handshake failed"),
-        )
+        return Outcome(result=Result.TLS_FAILED, detail="no trusted TLS connection: see the receiver's certificate")
     for kind, (result, detail) in _KINDS.items():
         if isinstance(error, kind):
             return Outcome(result=result, detail=detail)
     return Outcome(result=Result.BROKEN_REPLY, detail=f"the exchange failed: {type(error).__name__}")
-
-
-def _one_line(text: str) -> str:
-    flat = " ".join("".join(char if char.isprintable() else " " for char in text).split())
-    return flat[:DETAIL_CHARS]

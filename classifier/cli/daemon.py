@@ -37,6 +37,7 @@ def watch_command(config: Path) -> None:
             len(app.checked.rules.rules),
             len(app.endpoint_ids),
         )
+        _warn_strays(app.strays())
         run_service(jobs, app.stop, utc_now())
     logging.getLogger("classifier").info("stopped")
 
@@ -50,6 +51,7 @@ def once_command(config: Path, *, as_json: bool) -> None:
 
     _log_to_stderr(logging.WARNING if as_json else logging.INFO)
     with open_app(config) as app:
+        _warn_strays(app.strays())
         found, sent = app.run_once()
     if as_json:
         print_json({"files": found, "deliveries": sent})
@@ -127,8 +129,11 @@ def outbox_retry_command(config: Path, ids: tuple[str, ...], *, every: bool) -> 
 @JSON_OPTION
 def audit_command(config: Path, *, as_json: bool) -> None:
     """Count every file and every match by state, and check that the counts add up."""
+    from classifier.app import check_settings, stray_messages  # noqa: PLC0415
+
     with _open_ledger(config) as ledger:
         audit = ledger.audit()
+        strays = stray_messages(ledger, [receiver.id for receiver in check_settings(config).receivers])
     total, sent = sum(audit.files.values()), sum(audit.messages.values())
     if as_json:
         print_json(
@@ -138,6 +143,7 @@ def audit_command(config: Path, *, as_json: bool) -> None:
                 "articles": audit.articles,
                 "matches": audit.matches,
                 "messages": {"total": sent, **audit.messages},
+                "strays": strays,
                 "faults": list(audit.faults),
             }
         )
@@ -147,6 +153,8 @@ def audit_command(config: Path, *, as_json: bool) -> None:
             + (f" ({describe_counts(audit.rejections)})" if audit.rejections else "")
         )
         click.echo(f"{audit.matches} matches, {sent} messages: {describe_counts(audit.messages)}")
+        for endpoint_id, count in strays.items():
+            click.echo(f"{count} messages wait for endpoint {endpoint_id!r}, which is not in the settings")
         click.echo("the counts add up" if not audit.faults else "\n".join(audit.faults))
     if audit.faults:
         raise LedgerError("ledger", "the counts do not add up")
@@ -160,6 +168,15 @@ def demo_command(*, as_json: bool) -> None:
 
     if not run_demo(as_json=as_json):
         fail("not every alert arrived, or a signature was wrong")
+
+
+def _warn_strays(strays: dict[str, int]) -> None:
+    for endpoint_id, count in strays.items():
+        logging.getLogger("classifier").warning(
+            "%d messages wait for endpoint %r, which is not in the settings: name it again to have them sent",
+            count,
+            endpoint_id,
+        )
 
 
 @contextmanager

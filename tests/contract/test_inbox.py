@@ -1,5 +1,6 @@
 """What a watched folder reports, when, and what it never touches."""
 
+import errno
 import os
 import socket
 from pathlib import Path
@@ -147,6 +148,24 @@ def test_read_refuses_a_large_file_without_reading_it(inbox: FolderInbox, tmp_pa
     [file] = inbox.settled()
 
     assert inbox.read(file).problem == Rejected(reason="too_large", detail="1099511627776 bytes, at most 100 are read")
+
+
+def test_trouble_that_passes_rejects_nothing(
+    inbox: FolderInbox, tmp_path: Path, seconds: Seconds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With no descriptor left a file cannot be opened now; it is still there at the next look."""
+    (tmp_path / "a.txt").write_text("one")
+    inbox.settled()
+    seconds.now += 5
+    [file] = inbox.settled()
+
+    def refuse(*_: object, **__: object) -> int:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("classifier.adapters.inbox.os.open", refuse)
+        assert (inbox.read(file).raw, inbox.read(file).problem) == (None, None)
+    assert inbox.read(file).raw == b"one"
 
 
 def test_a_folder_that_cannot_be_read_is_an_error_that_forgets_nothing(

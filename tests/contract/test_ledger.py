@@ -333,14 +333,19 @@ def test_a_file_that_is_no_ledger_is_refused_and_left_alone(tmp_path: Path, cont
     ("url", "message"),
     [
         ("no url", "this is no database URL"),
+        ("postgresql://user:p@ss:SECRET@host/db", "this is no database URL"),
+        ("sqlite://", "a ledger needs a file"),
+        ("sqlite:///:memory:", "a ledger needs a file"),
+        ("sqlite:////tmp/x.db?timeout=abc", "cannot be used|refuses"),
         ("sqlite:////proc/nowhere/ledger.db", "its folder cannot be made"),
         ("nosuchdb://host/x", "no driver for this kind of database is installed"),
     ],
 )
 def test_an_impossible_url_is_a_ledger_error(url: str, message: str) -> None:
     """One line, without a driver's jargon."""
-    with pytest.raises(LedgerError, match=message):
+    with pytest.raises(LedgerError, match=message) as caught:
         SqlLedger(url)
+    assert "SECRET" not in str(caught.value)
 
 
 def test_looking_at_a_ledger_that_is_not_there_makes_none(tmp_path: Path) -> None:

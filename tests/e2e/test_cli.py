@@ -321,15 +321,30 @@ def test_once_outbox_and_audit_tell_one_story(receiver: Receiver, write_settings
     [once] = records(run("once", "-c", config, "--json"))
     assert once == {"files": {"scored": 1, "duplicate": 1, "rejected": 1}, "deliveries": {"refused": 1}}
     [row] = records(run("outbox", "list", "-c", config, "--json"))
-    assert (row["state"], row["attempts"], row["last_detail"]) == ("pending", 1, "HTTP 500: not now")
+    assert (row["state"], row["attempts"], row["last_detail"]) == ("pending", 1, "HTTP 500")
     assert row["id"] == receiver.ids()[0]
-    assert "HTTP 500: not now" in run("outbox", "list", "-c", config).stdout
+    assert "refused: HTTP 500" in run("outbox", "list", "-c", config).stdout
     [audit] = records(run("audit", "-c", config, "--json"))
     assert audit["files"] == {"total": 3, "scored": 1, "duplicate": 1, "rejected": 1}
     assert (audit["matches"], audit["messages"], audit["faults"]) == (1, {"total": 1, "pending": 1}, [])
     shown = run("audit", "-c", config)
     assert "3 files: 1 duplicate, 1 rejected, 1 scored (1 binary)" in shown.stdout
     assert "the counts add up" in shown.stdout
+
+
+def test_messages_of_an_endpoint_taken_out_of_the_settings_are_told(
+    receiver: Receiver, write_settings: Callable[..., Path]
+) -> None:
+    """They are kept, and audit says that nobody will send them."""
+    config = write_settings(receiver)
+    (config.parent / "inbox/a.txt").write_bytes(Path(CHARGING).read_bytes())
+    receiver.answers = [(500, {}, b"")]
+    run("once", "-c", config)
+    config.write_text(config.read_text(encoding="utf-8").replace('"desk"', '"wire"'), encoding="utf-8")
+
+    assert "1 messages wait for endpoint 'desk', which is not in the settings" in run("audit", "-c", config).stdout
+    [audit] = records(run("audit", "-c", config, "--json"))
+    assert audit["strays"] == {"desk": 1}
 
 
 def test_outbox_retry_sends_a_dead_message_again(receiver: Receiver, write_settings: Callable[..., Path]) -> None:

@@ -2,6 +2,8 @@
 
 import datetime as dt
 import re
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given
@@ -138,6 +140,28 @@ def test_parse_article_drops_boilerplate_lines(line: str) -> None:
 def test_parse_article_keeps_sentences_that_begin_like_boilerplate(line: str) -> None:
     """A sentence about sharing or sources is text."""
     assert line in parse_article(f"A Title\n\nThe city will pay.\n\n{line}".encode()).text
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        pytest.param(" | ".join(["News"] * 40 + ["a last item much longer than thirty characters"]), id="menu"),
+        pytest.param("share" + " " * 200_000 + "!", id="blanks"),
+        pytest.param("Published" + " " * 200_000 + "!", id="date-blanks"),
+        pytest.param("x " * 100_000, id="networks"),
+        pytest.param(" / ".join(["a & b"] * 20_000) + " !", id="slashes"),
+        pytest.param("source: " * 50_000, id="sources"),
+    ],
+)
+def test_no_line_can_hold_the_parser(line: str) -> None:
+    """Whoever writes the file chooses the line: no pattern may need more than a moment for any. Run apart, to be ended."""
+    page = f"A Title\n\nThe city will pay.\n\n{line}\n"
+    code = "import sys; from classifier import parse_article; print(parse_article(sys.stdin.buffer.read()).title)"
+    result = subprocess.run(
+        [sys.executable, "-c", code], input=page.encode(), capture_output=True, check=True, timeout=60
+    )
+
+    assert result.stdout == b"A Title\n"
 
 
 @pytest.mark.parametrize(

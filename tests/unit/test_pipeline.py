@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import pytest
 from fakes import FakeClock, FakeInbox, FakeLedger, FakeSender
 
-from classifier import Model, RuleSet, Training, parse_rules
+from classifier import Match, Model, RuleSet, Tags, Training, parse_rules
 from classifier.delivery import Outcome, Result, RetryPolicy
 from classifier.errors import LedgerError
 from classifier.pipeline import Deliver, Ingest
@@ -88,6 +88,20 @@ def test_ingest_stops_between_files_when_asked(world: World) -> None:
 
     assert sum(stopped.files.values()) == 2
     assert sum(world.ingest.run().files.values()) == 3
+
+
+def test_a_fault_of_ours_with_one_file_does_not_keep_the_others_waiting(world: World) -> None:
+    """It is rejected as failed, visibly, and the scan goes on."""
+
+    class Faulty(RuleSet):
+        def match(self, tags: Tags) -> tuple[Match, ...]:
+            raise ZeroDivisionError
+
+    world.inbox.files = {"a.txt": ARTICLE, "b.txt": b"\x89PNG"}
+    report = replace(world.ingest, rules=Faulty(())).run()
+
+    assert dict(report.files) == {"rejected": 2}
+    assert world.ledger.audit().rejections == {"failed": 1, "binary": 1}
 
 
 @pytest.mark.parametrize("point", ["found", "read", "scored", "recorded"])

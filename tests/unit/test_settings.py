@@ -187,6 +187,50 @@ def test_weak_secrets_are_refused(tmp_path: Path, taxonomy: Taxonomy, secret: st
     assert secret not in problem.message
 
 
+@pytest.mark.parametrize(
+    ("lines", "environment", "faults"),
+    [
+        ('url = ""\nsecret = ""', {}, ["endpoint[0].url: it is empty", "endpoint[0].secret: it is empty"]),
+        (
+            'url_env = "U"\nsecret_env = "S"',
+            {"U": " ", "S": "  "},
+            [
+                "endpoint[0].url_env: the environment variable U is empty",
+                "endpoint[0].secret_env: the environment variable S is empty",
+            ],
+        ),
+        ("", {}, ["exactly one of url, url_env, url_file needed, got none; exactly one of secret"]),
+        (
+            f'url_env = "https://x.example/s3cret"\nsecret = "{SECRET}"',
+            {},
+            ["the name of an environment variable needed"],
+        ),
+        (f'url = "https://xn--a/"\nsecret = "{SECRET}"', {}, ["endpoint[0].url: this is no URL"]),
+        (f'url_file = "a\\u0000"\nsecret = "{SECRET}"', {}, ["endpoint[0].url_file: cannot be read"]),
+    ],
+)
+def test_an_endpoint_without_address_or_secret_is_refused(
+    tmp_path: Path, taxonomy: Taxonomy, lines: str, environment: dict[str, str], faults: list[str]
+) -> None:
+    """An alert that could not be signed or sent must be known before the daemon starts."""
+    problems = _problems(tmp_path, taxonomy, f'[[endpoint]]\nid = "d"\n{lines}\n', **environment)
+
+    assert len(problems) == len(faults)
+    assert all(fault in str(problem) for fault, problem in zip(faults, problems, strict=True))
+    assert "s3cret" not in " ".join(map(str, problems))
+
+
+def test_a_fault_elsewhere_does_not_hide_those_of_endpoints(tmp_path: Path, taxonomy: Taxonomy) -> None:
+    """Shape and environment are told together."""
+    text = '[folder]\nsettle_s = -1\n[[endpoint]]\nid = "d"\nurl_env = "NO_URL"\nsecret_env = "NO_SECRET"\n'
+
+    assert [problem.path for problem in _problems(tmp_path, taxonomy, text)] == [
+        "folder.settle_s",
+        "endpoint[0].url_env",
+        "endpoint[0].secret_env",
+    ]
+
+
 def test_values_at_fault_are_not_repeated(tmp_path: Path, taxonomy: Taxonomy) -> None:
     """A secret written at the wrong place must not reach the terminal."""
     problems = _problems(tmp_path, taxonomy, f'[[endpoint]]\nid = "d"\nurl = ["{SECRET}"]\nsecret = 5\n')
@@ -197,7 +241,13 @@ def test_values_at_fault_are_not_repeated(tmp_path: Path, taxonomy: Taxonomy) ->
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("a = ", "this is no TOML"), ("[folder\n", "this is no TOML"), ("folder = 3\n", "valid dictionary")],
+    [
+        ("a = ", "this is no TOML"),
+        ("[folder\n", "this is no TOML"),
+        ("a = " + "9" * 5_000, "this is no TOML"),
+        ("a = " + "[" * 3_000, "this is no TOML"),
+        ("folder = 3\n", "valid dictionary"),
+    ],
 )
 def test_broken_files_are_told(tmp_path: Path, taxonomy: Taxonomy, text: str, message: str) -> None:
     """With the place the parser names."""
