@@ -154,7 +154,7 @@ def test_parse_article_keeps_sentences_that_begin_like_boilerplate(line: str) ->
     ],
 )
 def test_no_line_can_hold_the_parser(line: str) -> None:
-    """Whoever writes the file chooses the line: no pattern may need more than a moment for any. Run apart, to be ended."""
+    """Whoever writes the file chooses the line: no pattern may need more than a moment. Run apart, to be ended."""
     page = f"A Title\n\nThe city will pay.\n\n{line}\n"
     code = "import sys; from classifier import parse_article; print(parse_article(sys.stdin.buffer.read()).title)"
     result = subprocess.run(
