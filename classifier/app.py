@@ -73,11 +73,18 @@ def stray_messages(ledger: SqlLedger, endpoint_ids: Sequence[str]) -> dict[str, 
 
 def check_settings(path: Path | str) -> CheckedSettings:
     """Read and check a settings file without opening anything else but the model it names."""
+    return _check(path)[0]
+
+
+def _check(path: Path | str) -> tuple[CheckedSettings, Model]:
+    """Return the checked settings with the model they were checked against."""
+    models: list[Model] = []
 
     def taxonomy_of(folder: Path | None) -> Taxonomy:
-        return load_model(folder).taxonomy
+        models.append(load_model(folder))
+        return models[-1].taxonomy
 
-    return load_settings(path, taxonomy_of)
+    return load_settings(path, taxonomy_of), models[-1]
 
 
 @contextmanager
@@ -90,15 +97,13 @@ def open_app(path: Path | str) -> Iterator[App]:
         ModelError: the model cannot be loaded.
         LedgerError: the ledger cannot be opened.
     """
-    checked = check_settings(path)
+    checked, model = _check(path)
     settings = checked.settings
     if not checked.folder.is_dir():
         raise ConfigError(
             str(checked.path),
             (Problem("folder.path", f"there is no folder {str(checked.folder)!r}; make it or name another"),),
         )
-    model_path = settings.model.path
-    model = load_model(checked.path.parent / model_path if model_path else None)
     stop = threading.Event()
     ledger = SqlLedger(checked.ledger_url)
     try:

@@ -15,6 +15,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache, partial
 
 from classifier.alerts import make_alert, message_id
 from classifier.article import Article, parse_article
@@ -130,6 +131,7 @@ class Ingest:
 
     def _score(self, article: Article) -> Scored:
         tags = self.model.tag(article)
+        explain = cache(partial(self.model.explain, article))  # several rules may ask for the same label
         now = self.clock()
         alerts = tuple(
             make_alert(
@@ -137,7 +139,7 @@ class Ingest:
                 tags,
                 match,
                 model=self.model.reference,
-                explain=lambda label: self.model.explain(article, label),
+                explain=explain,
                 now=now,
             )
             for match in self.rules.match(tags)

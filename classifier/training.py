@@ -97,6 +97,11 @@ class Training:
     off_topic: NDArray[np.bool_]
     support: dict[str, int]
 
+    @property
+    def decided_scores(self) -> NDArray[np.float64]:
+        """`out_of_fold` with nothing left of the examples taken for off-topic: they would have had no tags."""
+        return np.where(self.off_topic[:, np.newaxis], 0.0, self.out_of_fold)
+
 
 def train(
     examples: Sequence[Example],

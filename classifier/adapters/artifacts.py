@@ -59,7 +59,7 @@ def load_model(path: Path | str | None = None) -> Model:
         ModelIncompatibleError: its format version is another.
         ModelCorruptError: a digest, a shape or a value is wrong.
     """
-    folder = Path(path) if path is not None else bundled("models", BUNDLED_MODEL)
+    folder = _folder(path)
     manifest = read_manifest(folder)
     _check_digests(folder, manifest)
     try:
@@ -103,13 +103,18 @@ def load_model(path: Path | str | None = None) -> Model:
     )
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
+def _folder(path: Path | str | None) -> Path:
+    return Path(path) if path is not None else bundled("models", BUNDLED_MODEL)
+
+
+def read_manifest(path: Path | str | None = None) -> dict[str, Any]:
     """
-    Return the manifest of a model folder: what the model is, how it was trained, how well it did.
+    Return the manifest of a model folder, the bundled one by default: what it is, how it was trained, how well it did.
 
     Raises:
         ModelError: as `load_model`, for the manifest alone.
     """
+    folder = _folder(path)
     path = folder / _MANIFEST
     try:
         with path.open("rb") as stream:
@@ -156,7 +161,7 @@ def save_model(folder: Path, model: Model, pipeline: object, facts: Mapping[str,
             (draft / _LEXICON).write_text(_pack_lexicon(model.lexicon), encoding="utf-8")
             joblib.dump(pipeline, draft / _PIPELINE, compress=("zlib", 9))
             (draft / _CARD).write_text(card, encoding="utf-8")
-            manifest = _manifest(model, facts) | {
+            manifest = make_manifest(model, facts) | {
                 "sha256": {name: _digest(draft / name) for name in (_SCORER, _LEXICON, _PIPELINE, _CARD)}
             }
             (draft / _MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -170,7 +175,8 @@ def save_model(folder: Path, model: Model, pipeline: object, facts: Mapping[str,
         raise ModelError(folder, f"cannot be written: {error.strerror}") from error
 
 
-def _manifest(model: Model, facts: Mapping[str, Any]) -> dict[str, Any]:
+def make_manifest(model: Model, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the manifest of *model* says, but for the digests of its files: *facts* as in `save_model`."""
     return {
         "format_version": FORMAT_VERSION,
         "name": model.name,

@@ -28,6 +28,7 @@ import httpx
 from classifier.delivery import Message, Outcome, Result, sign
 from classifier.ports import Clock
 
+USER_AGENT = "policy-classifier"
 MAX_RETRY_AFTER_S = 10**7  # larger numbers are nonsense and would overflow a date
 _FIRST_SUCCESS, _FIRST_REDIRECT, _FIRST_CLIENT_ERROR = 200, 300, 400
 
@@ -122,16 +123,13 @@ class HttpSender:
         total_timeout_s: float,
         connect_timeout_s: float,
         resolve: Resolve | None = None,
-        user_agent: str = "policy-classifier",
-        ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         self._endpoints = {endpoint.id: endpoint for endpoint in endpoints}
         self._clock = clock
         self._total_timeout_s = total_timeout_s
         self._connect_timeout_s = connect_timeout_s
         self._resolve = resolve or _resolve
-        self._user_agent = user_agent
-        self._ssl_context = ssl_context or httpx.create_ssl_context(trust_env=False)
+        self._ssl_context = httpx.create_ssl_context(trust_env=False)
         logging.getLogger("httpx").setLevel(logging.WARNING)  # at INFO it logs whole addresses, which are secrets
 
     def send(self, message: Message, attempt: int) -> Outcome:
@@ -142,7 +140,7 @@ class HttpSender:
         now = self._clock()
         headers = sign(endpoint.keys, message.id, now, message.body) | {
             "content-type": "application/json",
-            "user-agent": self._user_agent,
+            "user-agent": USER_AGENT,
             "accept-encoding": "identity",
             "webhook-attempt": str(attempt),
         }

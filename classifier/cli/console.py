@@ -18,6 +18,17 @@ MODEL_OPTION = click.option(
     metavar="DIR",
     help="Model folder; the bundled model without it.",
 )
+CORPORA_ARGUMENT = click.argument(
+    "corpora", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="CORPUS..."
+)
+TAXONOMY_OPTION = click.option(
+    "--taxonomy",
+    "taxonomy_path",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Facets and labels, TOML.",
+)
 JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line and nothing else.")
 CONFIG_OPTION = click.option(
     "-c",

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from classifier.adapters.ledger import SqlLedger
+    from classifier.settings import CheckedSettings
 
 
 @command(main, "watch", "classifier watch -c classifier.toml")
@@ -79,7 +80,7 @@ def outbox_group() -> None:
 @JSON_OPTION
 def outbox_list_command(config: Path, states: tuple[str, ...], limit: int, *, as_json: bool) -> None:
     """List messages, newest first, with the result of their last try."""
-    with _open_ledger(config) as ledger:
+    with _open_ledger(config) as (ledger, _):
         rows = ledger.outbox(states=states, limit=limit)
     for row in rows:
         if as_json:
@@ -117,7 +118,7 @@ def outbox_retry_command(config: Path, ids: tuple[str, ...], *, every: bool) -> 
     if every == bool(ids):
         message = "name messages, or say --all"
         raise click.UsageError(message)
-    with _open_ledger(config) as ledger:
+    with _open_ledger(config) as (ledger, _):
         count = ledger.retry(None if every else [MessageId(item) for item in ids], utc_now())
     click.echo(f"{count} messages are due again")
     if ids and count < len(set(ids)):
@@ -129,11 +130,11 @@ def outbox_retry_command(config: Path, ids: tuple[str, ...], *, every: bool) -> 
 @JSON_OPTION
 def audit_command(config: Path, *, as_json: bool) -> None:
     """Count every file and every match by state, and check that the counts add up."""
-    from classifier.app import check_settings, stray_messages  # noqa: PLC0415
+    from classifier.app import stray_messages  # noqa: PLC0415
 
-    with _open_ledger(config) as ledger:
+    with _open_ledger(config) as (ledger, checked):
         audit = ledger.audit()
-        strays = stray_messages(ledger, [receiver.id for receiver in check_settings(config).receivers])
+        strays = stray_messages(ledger, [receiver.id for receiver in checked.receivers])
     total, sent = sum(audit.files.values()), sum(audit.messages.values())
     if as_json:
         print_json(
@@ -180,13 +181,14 @@ def _warn_strays(strays: dict[str, int]) -> None:
 
 
 @contextmanager
-def _open_ledger(config: Path) -> "Iterator[SqlLedger]":
+def _open_ledger(config: Path) -> "Iterator[tuple[SqlLedger, CheckedSettings]]":
     from classifier.adapters.ledger import SqlLedger  # noqa: PLC0415
     from classifier.app import check_settings  # noqa: PLC0415
 
-    ledger = SqlLedger(check_settings(config).ledger_url, migrate=False)
+    checked = check_settings(config)
+    ledger = SqlLedger(checked.ledger_url, migrate=False)
     try:
-        yield ledger
+        yield ledger, checked
     finally:
         ledger.close()
 

@@ -6,7 +6,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from classifier.cli.console import JSON_OPTION, command, main, print_json, progress_bar
+from classifier.cli.console import (
+    CORPORA_ARGUMENT,
+    JSON_OPTION,
+    TAXONOMY_OPTION,
+    command,
+    main,
+    print_json,
+    progress_bar,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -118,15 +126,8 @@ def import_command(
 
 
 @command(data_group, "check", "classifier data check seeds/articles.jsonl --taxonomy seeds/taxonomy.toml")
-@click.argument("corpora", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="CORPUS...")
-@click.option(
-    "--taxonomy",
-    "taxonomy_path",
-    required=True,
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Facets and labels, TOML.",
-)
+@CORPORA_ARGUMENT
+@TAXONOMY_OPTION
 @click.option(
     "--against",
     multiple=True,

@@ -6,8 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from classifier.adapters.artifacts import BUNDLED_MODEL, bundled, load_model, read_manifest
-from classifier.cli.console import JSON_OPTION, MODEL_OPTION, command, describe_counts, fail, main, one_line, print_json
+from classifier.adapters.artifacts import load_model, read_manifest
+from classifier.cli.console import (
+    CORPORA_ARGUMENT,
+    JSON_OPTION,
+    MODEL_OPTION,
+    command,
+    describe_counts,
+    fail,
+    main,
+    one_line,
+    print_json,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @command(main, "evaluate", "classifier evaluate seeds/articles.jsonl --model models/mine")
-@click.argument("corpora", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="CORPUS...")
+@CORPORA_ARGUMENT
 @MODEL_OPTION
 @JSON_OPTION
 @click.option(
@@ -86,7 +96,7 @@ def compare_command(before: Path, after: Path, corpus: Path, *, as_json: bool) -
 
 def _count_learnt(folder: Path | None, examples: "Sequence[Example]") -> int:
     """Return how many of the texts the model learnt from."""
-    manifest = read_manifest(folder or bundled("models", BUNDLED_MODEL))
+    manifest = read_manifest(folder)
     learnt = set(manifest.get("training", {}).get("digests", ()))
     return sum(example.digest in learnt for example in examples)
 

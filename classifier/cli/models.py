@@ -5,8 +5,16 @@ from typing import Any
 
 import click
 
-from classifier.adapters.artifacts import bundled, load_model, read_manifest, save_model
-from classifier.cli.console import JSON_OPTION, command, main, print_json, progress_bar
+from classifier.adapters.artifacts import load_model, make_manifest, read_manifest, save_model
+from classifier.cli.console import (
+    CORPORA_ARGUMENT,
+    JSON_OPTION,
+    TAXONOMY_OPTION,
+    command,
+    main,
+    print_json,
+    progress_bar,
+)
 from classifier.cli.evaluation import print_report
 from classifier.errors import ModelError, ModelNotFoundError
 from classifier.lexicon import NO_LEXICON
@@ -15,15 +23,8 @@ KEPT_SHARE = 0.98  # of the old macro F1 that a new model must reach to take its
 
 
 @command(main, "train", "classifier train seeds/articles.jsonl --taxonomy seeds/taxonomy.toml --output models/mine")
-@click.argument("corpora", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="CORPUS...")
-@click.option(
-    "--taxonomy",
-    "taxonomy_path",
-    required=True,
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Facets and labels, TOML.",
-)
+@CORPORA_ARGUMENT
+@TAXONOMY_OPTION
 @click.option(
     "--output",
     required=True,
@@ -69,8 +70,6 @@ def train_command(
     as_json: bool,
 ) -> None:
     """Train a model on labelled articles (JSON lines) and write its folder."""
-    import numpy as np  # noqa: PLC0415
-
     from classifier.adapters.corpus import load_corpus, load_lexicon, load_taxonomy  # noqa: PLC0415
     from classifier.evaluation import measure, model_card  # noqa: PLC0415
     from classifier.training import TrainingSpec, train  # noqa: PLC0415
@@ -92,8 +91,7 @@ def train_command(
             on_progress=on_progress,
         )
     model = training.model
-    scores = np.where(training.off_topic[:, np.newaxis], 0.0, training.out_of_fold)  # it would have had no tags
-    report = measure(scores, examples, model.bands, taxonomy)
+    report = measure(training.decided_scores, examples, model.bands, taxonomy)
     roles = [(corpus, "main") for corpus in own] + [(corpus, "background") for corpus in others]
     facts = {
         "training": {
@@ -107,19 +105,7 @@ def train_command(
         },
         "metrics": report.to_record(),
     }
-    card = model_card(
-        {
-            "name": model.name,
-            "model_id": model.id,
-            "facets": [
-                {"labels": [{"id": label.id, "definition": label.definition} for label in facet.labels]}
-                for facet in taxonomy
-            ],
-            "bands": {label: {"alert": bands.alert, "review": bands.review} for label, bands in model.bands.items()},
-            **facts,
-        },
-        notes.read_text(encoding="utf-8") if notes else "",
-    )
+    card = model_card(make_manifest(model, facts), notes.read_text(encoding="utf-8") if notes else "")
     if not force:
         _refuse_worse(output, report.to_record())
     save_model(output, model, training.pipeline, facts, card)
@@ -153,7 +139,7 @@ def model_group() -> None:
 @JSON_OPTION
 def model_show_command(folder: Path | None, *, as_json: bool) -> None:
     """Show what a model is, what it was trained on and how well it did."""
-    manifest = read_manifest(folder or bundled("models", "nev-policy"))
+    manifest = read_manifest(folder)
     if as_json:
         print_json(manifest)
         return

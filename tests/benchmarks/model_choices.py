@@ -45,8 +45,7 @@ def _best_cut(scores: NDArray[np.float32], positive: NDArray[np.bool_], known: N
 
 
 def _line(name: str, training: Training, examples: Sequence[Example], other: Sequence[Example]) -> None:
-    scores = np.where(training.off_topic[:, np.newaxis], 0.0, training.out_of_fold)
-    report = measure(scores, examples, training.model.bands, TAXONOMY)
+    report = measure(training.decided_scores, examples, training.model.bands, TAXONOMY)
     positive, known = truth_table(examples, TAXONOMY.label_ids)
     precisions = [
         average_precision(training.out_of_fold[known[:, k], k], positive[known[:, k], k])
