@@ -174,8 +174,8 @@ def founded(values: "NDArray[np.floating]", bands: Mapping[str, Bands], taxonomy
     for facet in taxonomy:
         if facet.needs is not None:
             needed = facet_of == facet.needs
-            has_sign = (is_founded & (values >= limits))[:, needed].any(axis=1)
-            is_founded[:, facet_of == facet.id] = has_sign[:, np.newaxis]
+            has_sign = np.any((is_founded & (values >= limits))[:, needed], axis=1, keepdims=True)
+            is_founded[:, facet_of == facet.id] = has_sign
     return is_founded
 
 
