@@ -40,7 +40,7 @@ from sklearn.preprocessing import LabelBinarizer
 from classifier.article import normalise
 from classifier.errors import CorpusError
 from classifier.examples import Example, truth_table
-from classifier.features import VECTORIZER_SETTINGS, TermVectorizer
+from classifier.features import WORDS, WORDS_AND_PAIRS, NgramRange, TermVectorizer, vectorizer_settings
 from classifier.lexicon import NO_LEXICON, Lexicon
 from classifier.model import Model
 from classifier.tags import Bands
@@ -56,6 +56,8 @@ class TrainingSpec:
     How to train.
 
     Attributes:
+        ngram_range: (1, 1) for words, (1, 2) for words and pairs of words; None means words where a lexicon finds the
+            phrases that matter, and pairs where there is none.
         min_df: a term must stand in so many examples.
         max_terms: the terms with the largest weights are kept, so many at most.
         inverse_regularisation: C of the logistic regression.
@@ -72,6 +74,7 @@ class TrainingSpec:
         n_jobs: processes, as in joblib; -1 for all cores. Has no influence on the result.
     """
 
+    ngram_range: NgramRange | None = None
     min_df: int = 3
     max_terms: int = 40_000
     inverse_regularisation: float = 8.0
@@ -140,6 +143,8 @@ def train(
         CorpusError: too few examples, or a label without positive or without negative ones here or in *background*.
     """
     spec = spec or TrainingSpec()
+    ngram_range = spec.ngram_range or (WORDS if lexicon.entries else WORDS_AND_PAIRS)
+    spec = replace(spec, ngram_range=ngram_range)
     labels = taxonomy.label_ids
     data = _Data.gather(examples, background, labels, lexicon, spec, seed)
     _check(data, labels, spec)
@@ -167,7 +172,7 @@ def train(
         taxonomy=taxonomy,
         bands=bands,
         lexicon=lexicon,
-        vectorizer=TermVectorizer([str(term) for term in terms], idf),
+        vectorizer=TermVectorizer([str(term) for term in terms], idf, ngram_range),
         weights=weights,
         intercepts=offsets,
         relevance=coefficients[keep, -1].astype(np.float32),
@@ -192,7 +197,8 @@ def build_pipeline(model: Model) -> Pipeline:
     ``model.score([text, ...]).values`` to 1e-4. Only standard classes are inside, so the pickle needs nothing of ours.
     """
     vectorizer = TfidfVectorizer(
-        **VECTORIZER_SETTINGS, vocabulary={term: i for i, term in enumerate(model.vectorizer.terms)}
+        **vectorizer_settings(model.vectorizer.ngram_range),
+        vocabulary={term: i for i, term in enumerate(model.vectorizer.terms)},
     )
     vectorizer.idf_ = model.vectorizer.idf.astype(np.float64)
     n_terms, n_labels = model.weights.shape
@@ -348,7 +354,7 @@ def _fit(
     data: _Data, rows: NDArray[np.int64], spec: TrainingSpec, run: "_Parallel", report: Callable[[int], None]
 ) -> tuple[TfidfVectorizer, NDArray[np.float64], NDArray[np.float64]]:
     """Fit one regression per label on *rows*: coefficients (n_terms, n_labels), intercepts (n_labels,)."""
-    vectorizer = TfidfVectorizer(**VECTORIZER_SETTINGS, min_df=spec.min_df)
+    vectorizer = TfidfVectorizer(**vectorizer_settings(spec.ngram_range or WORDS), min_df=spec.min_df)
     matrix = vectorizer.fit_transform([data.texts[i] for i in rows])
     others = slice(data.n_own, len(data.texts))
     background = vectorizer.transform(data.texts[others]) if data.texts[others] else matrix[:0]
@@ -503,6 +509,7 @@ def _model_id(model: Model) -> str:
         sorted((label, asdict(item)) for label, item in model.bands.items()),
         sorted((label, asdict(entry)) for label, entry in model.lexicon.entries.items()),
         model.relevance_intercept,
+        model.vectorizer.ngram_range,
     )
     digest.update(repr(facts).encode())
     return digest.hexdigest()[:12]

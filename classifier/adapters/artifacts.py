@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from classifier.errors import ModelCorruptError, ModelError, ModelIncompatibleError, ModelNotFoundError
-from classifier.features import TermVectorizer
+from classifier.features import WORDS, WORDS_AND_PAIRS, TermVectorizer
 from classifier.lexicon import Lexicon, parse_lexicon
 from classifier.model import Model
 from classifier.tags import Bands
@@ -66,6 +66,7 @@ def load_model(path: Path | str | None = None) -> Model:
         taxonomy = _read_taxonomy(manifest)
         bands = {label: Bands(item["alert"], item["review"]) for label, item in manifest["bands"].items()}
         name, model_id = str(manifest["name"]), str(manifest["model_id"])
+        ngram_range = tuple(manifest.get("ngram_range", WORDS))
     except (KeyError, TypeError, AttributeError) as error:
         raise ModelCorruptError(folder / _MANIFEST, f"a needed entry is missing or malformed: {error}") from error
     lexicon = _read_lexicon(folder / _LEXICON)
@@ -85,6 +86,8 @@ def load_model(path: Path | str | None = None) -> Model:
         raise ModelCorruptError(
             folder / _SCORER, "the arrays do not have the shapes that manifest and vocabulary ask for"
         )
+    if ngram_range not in (WORDS, WORDS_AND_PAIRS):
+        raise ModelCorruptError(folder / _MANIFEST, f"an ngram_range of [1, 1] or [1, 2] needed, got {ngram_range}")
     if set(bands) != set(labels):
         raise ModelCorruptError(folder / _MANIFEST, "bands and labels do not agree")
     if not all(arrays[array].dtype == np.float32 and np.isfinite(arrays[array]).all() for array in shapes):
@@ -95,7 +98,7 @@ def load_model(path: Path | str | None = None) -> Model:
         taxonomy=taxonomy,
         bands=bands,
         lexicon=lexicon,
-        vectorizer=TermVectorizer(terms, idf),
+        vectorizer=TermVectorizer(terms, idf, ngram_range),
         weights=weights,
         intercepts=intercepts,
         relevance=relevance,
@@ -193,6 +196,7 @@ def make_manifest(model: Model, facts: Mapping[str, Any]) -> dict[str, Any]:
         "labels": list(model.labels),
         "bands": {label: {"alert": bands.alert, "review": bands.review} for label, bands in model.bands.items()},
         "n_terms": len(model.vectorizer.terms),
+        "ngram_range": list(model.vectorizer.ngram_range),
         "versions": {name: _version(name) for name in ("policy-classifier", "scikit-learn", "numpy", "joblib")},
         **facts,
     }

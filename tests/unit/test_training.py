@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from classifier import Bands, CorpusError, Example, Training, TrainingSpec, parse_taxonomy, train
+from classifier import Bands, CorpusError, Example, Training, TrainingSpec, parse_lexicon, parse_taxonomy, train
 from classifier.training import _deal_folds, decide_bands
 
 TAXONOMY = parse_taxonomy({"facet": [{"id": "sector", "label": [{"id": "wind"}, {"id": "solar"}]}]})
@@ -98,6 +98,24 @@ def test_train_reports_progress() -> None:
 
     assert told[:2] == [("cross-validation", 1, 9), ("cross-validation", 2, 9)]
     assert told[-1] == ("fit", 3, 3)
+
+
+def test_pairs_of_words_are_terms_unless_a_lexicon_finds_the_phrases() -> None:
+    """Or the specification says so; the pipeline counts the same terms."""
+    lexicon = parse_lexicon({"wind": {"phrases": ["turbines"]}})
+    plain = train(_examples(), TAXONOMY, spec=SPEC)
+    guided = train(_examples(), TAXONOMY, lexicon=lexicon, spec=SPEC)
+    both = train(_examples(), TAXONOMY, lexicon=lexicon, spec=replace(SPEC, ngram_range=(1, 2)))
+    texts = ["Turbines turn at sea; turbines", "panels on roofs"]
+
+    assert "at sea" in plain.model.vectorizer.terms
+    assert not any(" " in term for term in guided.model.vectorizer.terms)
+    assert "wind concept_wind" in both.model.vectorizer.terms
+    for training in (plain, guided, both):
+        prepared = [training.model.prepare(text) for text in texts]
+        np.testing.assert_allclose(
+            training.model.score(texts).values, training.pipeline.predict_proba(prepared), atol=1e-4
+        )
 
 
 @pytest.mark.parametrize(
