@@ -374,11 +374,17 @@ def _fit(
     return vectorizer, np.stack(coefficients, axis=1), np.array(intercepts)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class _Labelled:
-    """Texts as term vectors, shape (n_texts, n_terms), with the truth about one label; unknown rows left out."""
+    """Texts as term vectors, shape (n_texts, n_terms), with the truth about one label."""
 
-    def __init__(self, matrix: csr_matrix, positive: NDArray[np.bool_], known: NDArray[np.bool_]) -> None:
-        self.matrix, self.target = matrix[known], positive[known]
+    matrix: csr_matrix
+    target: NDArray[np.bool_]
+    known: NDArray[np.bool_]
+
+    def known_rows(self) -> "_Labelled":
+        """Return what is known: a copy, made in the process that needs it; all labels share one matrix on the way."""
+        return _Labelled(self.matrix[self.known], self.target[self.known], self.known[self.known])
 
     @property
     def is_one_sided(self) -> bool:
@@ -387,6 +393,7 @@ class _Labelled:
 
 
 def _fit_label(own: _Labelled, background: _Labelled, spec: TrainingSpec) -> tuple[NDArray[np.float64], float]:
+    own, background = own.known_rows(), background.known_rows()
     if own.is_one_sided:  # a fold can lose all positives of a rare label: no evidence either way
         return np.zeros(own.matrix.shape[1]), -4.0
     if background.is_one_sided:
