@@ -79,7 +79,7 @@ class TrainingSpec:
     max_terms: int = 40_000
     inverse_regularisation: float = 8.0
     ratio_power: float = 0.35
-    background_scale: float = 0.05
+    background_scale: float = 0.04
     background_inverse_regularisation: float = 0.3
     folds: int = 5
     alert_precision: float = 0.95
