@@ -26,6 +26,7 @@ from classifier.errors import ArticleError
 ArticleId = NewType("ArticleId", str)
 
 MAX_BYTES = 2_000_000  # news items are under 100 kB; anything larger is a dump, not an article
+MAX_CHARS = 1_000_000  # what one page of text can cost is bounded by its letters, however few bytes they took
 _MAX_TITLE = 300  # characters; the longest real headlines seen have about 150
 
 Span = tuple[int, int]
@@ -102,7 +103,7 @@ def parse_article(raw: bytes, source: str = "") -> Article:
     Decode and clean one page.
 
     Args:
-        raw: the bytes as found; at most `MAX_BYTES`.
+        raw: the bytes as found; at most `MAX_BYTES`, and `MAX_CHARS` when decoded.
         source: file name or other origin, kept in the article and in errors.
 
     Raises:
@@ -112,6 +113,8 @@ def parse_article(raw: bytes, source: str = "") -> Article:
     'City Pays for Charging Piles'
     """
     original, encoding = _decode(raw, source)
+    if len(original) > MAX_CHARS:
+        raise ArticleError(source, "too_large", f"{len(original)} characters, at most {MAX_CHARS} are read")
     page = _read_page(_lines(original))
     builder = _Builder(original)
     if page.title is not None:

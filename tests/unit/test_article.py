@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from strategies import any_text, newsy_text
 
 from classifier import Article, ArticleError, parse_article
-from classifier.article import normalise, normalise_mapped, sentence_spans
+from classifier.article import MAX_CHARS, normalise, normalise_mapped, sentence_spans
 
 PAGE = """\
 News Center
@@ -295,3 +295,12 @@ def test_normalise_mapped_covers_the_text_in_order(text: str) -> None:
 def test_sentence_spans_cut_where_a_reader_would(text: str, sentences: list[str]) -> None:
     """Abbreviations and decimals do not end a sentence; paragraphs do."""
     assert [text[start:end] for start, end in sentence_spans(text)] == sentences
+
+
+def test_a_text_of_too_many_letters_is_refused() -> None:
+    """The bound is on letters too, for a letter can have one byte: what a page costs does not depend on its script."""
+    assert len(parse_article(b"a" * MAX_CHARS).original) == MAX_CHARS
+    with pytest.raises(ArticleError, match=f"{MAX_CHARS + 1} characters, at most {MAX_CHARS} are read") as caught:
+        parse_article(b"a" * (MAX_CHARS + 1))
+
+    assert caught.value.reason == "too_large"
