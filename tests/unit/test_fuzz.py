@@ -65,6 +65,8 @@ _ONCE_BROKE = {
     "settings-too-deep": ("settings", b"a = " + b"[" * 100_000),
     "key-of-two-lines": ("settings", b'"a\\n\\u001b[31m" = 1'),
     "number-too-long": ("settings", b"a = " + b"9" * 5_000),
+    "utf-32": ("page", "City Pays\n\nThe city will pay for piles.".encode("utf-32")),
+    "paragraph-of-nothing": ("page", "City Pays\n\n\u200b\n\nThe city will pay. It has money.".encode()),
     "entity-of-a-surrogate": ("page", b"City Pays\n\nThe city &#55296; will &#x110000; pay &#0; soon."),
     "combining-marks": ("page", ("City Pays\n\ne" + "\u0301" * 5_000 + " of the city.").encode()),
 }
