@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 import tomllib
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,16 @@ def pages(draw: st.DrawFn) -> bytes:
     return raw if draw(st.integers(0, 30)) else draw(st.binary(max_size=300))
 
 
+_STEERING = {"Cc", "Cs", "Zl", "Zp"}  # Unicode categories: control, surrogate, line and paragraph ends
+_BIDI = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
+
+
+def _steers(char: str) -> bool:
+    """Say whether a character changes how others are shown."""
+    is_mark = char in "\u200e\u200f\u061c"
+    return is_mark or unicodedata.category(char) in _STEERING or unicodedata.bidirectional(char) in _BIDI
+
+
 def check_page(raw: bytes) -> None:
     """An article whose every letter leads back to the page, or a refusal with a reason."""
     try:
@@ -139,7 +150,8 @@ def check_page(raw: bytes) -> None:
         assert 0 <= first < last <= size
     assert normalise(normalise(text)) == normalise(text)
     json.dumps(article_record(article)).encode("utf-8")
-    assert all(str(value).isprintable() for value in article_record(article).values())
+    shown = "".join(map(str, article_record(article).values()))
+    assert not [char for char in shown if _steers(char)]
 
 
 # -- settings --------------------------------------------------------------------------------------------------------
