@@ -1,13 +1,15 @@
 """The one place that builds adapters and hands them to the jobs; the only reader of the wall clock and of chance."""
 
 import datetime as dt
+import json
 import logging
 import os
 import random
+import secrets
 import signal
 import threading
-from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +17,12 @@ from pathlib import Path
 from classifier.adapters.artifacts import load_model
 from classifier.adapters.inbox import FolderInbox
 from classifier.adapters.ledger import SqlLedger
-from classifier.adapters.webhook import AllowedRange, Endpoint, HttpSender
-from classifier.delivery import RetryPolicy
+from classifier.adapters.webhook import Endpoint, HttpSender
+from classifier.alerts import MessageId
+from classifier.delivery import KEY_OVERLAP, EndpointHealth, EndpointState, Message, RateLimit, RetryPolicy, fingerprint
 from classifier.errors import ConfigError, Problem
 from classifier.model import Model
+from classifier.payloads import timestamp
 from classifier.pipeline import Deliver, DeliveryReport, Ingest
 from classifier.ports import Checkpoint, Claim, FileVersion, Rejected, Scored, Verdict
 from classifier.settings import CheckedSettings, load_settings
@@ -60,15 +64,52 @@ class App:
         self.stop.wait(self.checked.settings.folder.settle_s)
         found = self.ingest.run()
         sent = DeliveryReport()
-        for endpoint_id in self.endpoint_ids:
-            sent.results.update(self.deliver.run(endpoint_id).results)
+        if self.endpoint_ids:
+            with ThreadPoolExecutor(len(self.endpoint_ids)) as pool:  # a slow endpoint delays no other
+                for report in pool.map(self.deliver.run, self.endpoint_ids):
+                    sent.results.update(report.results)
         return dict(found.files), dict(sent.results)
 
 
 def stray_messages(ledger: SqlLedger, endpoint_ids: Sequence[str]) -> dict[str, int]:
     """Return how many pending messages are for none of *endpoint_ids*, by endpoint: nobody delivers those."""
-    pending = ledger.outbox(states=["pending"], limit=1_000_000)
-    return dict(Counter(row.endpoint_id for row in pending if row.endpoint_id not in endpoint_ids))
+    waiting = {endpoint_id: states.get("pending", 0) for endpoint_id, states in ledger.backlog().items()}
+    return {name: count for name, count in waiting.items() if count and name not in endpoint_ids}
+
+
+def make_sender(checked: CheckedSettings, ledger: SqlLedger) -> HttpSender:
+    """Return what posts to the endpoints of the settings, their older keys signing for a day beside the current one."""
+    endpoints = []
+    for item in checked.receivers:
+        current, *older = item.keys
+        retired_at = ledger.retired_keys(item.id, [fingerprint(key) for key in item.keys], utc_now())
+        retiring = [(key, retired_at[fingerprint(key)] + KEY_OVERLAP) for key in older if key != current]
+        if expired := sum(until <= utc_now() for _, until in retiring):
+            _LOG.info("endpoint %r: %d older secrets sign no more; take them out of the settings", item.id, expired)
+        endpoints.append(
+            Endpoint(
+                id=item.id,
+                url=item.url,
+                keys=(current,),
+                retiring=tuple(retiring),
+                allow=item.allow,
+                ca_file=item.ca_file,
+                proxy=item.proxy,
+            )
+        )
+    return HttpSender(
+        endpoints,
+        clock=utc_now,
+        total_timeout_s=checked.settings.delivery.total_timeout_s,
+        connect_timeout_s=checked.settings.delivery.connect_timeout_s,
+    )
+
+
+def probe_message(endpoint_id: str, now: dt.datetime) -> Message:
+    """Return a message that says nothing but that we can post to this endpoint."""
+    data = {"endpoint": endpoint_id}
+    body = json.dumps({"type": "endpoint.probe", "timestamp": timestamp(now), "data": data}).encode()
+    return Message(id=MessageId(f"msg_{secrets.token_hex(16)}"), endpoint_id=endpoint_id, rule_id=None, body=body)
 
 
 def check_settings(path: Path | str) -> CheckedSettings:
@@ -114,17 +155,7 @@ def open_app(path: Path | str) -> Iterator[App]:
             pattern=settings.folder.pattern,
             ignore=settings.folder.ignore,
         )
-        sender = HttpSender(
-            [
-                Endpoint(
-                    id=item.id, url=item.url, keys=item.keys, allow=tuple(AllowedRange(*pair) for pair in item.allow)
-                )
-                for item in checked.receivers
-            ],
-            clock=utc_now,
-            total_timeout_s=settings.delivery.total_timeout_s,
-            connect_timeout_s=settings.delivery.connect_timeout_s,
-        )
+        sender = make_sender(checked, ledger)
         checkpoint = _checkpoint()
         yield App(
             checked=checked,
@@ -147,13 +178,18 @@ def open_app(path: Path | str) -> Iterator[App]:
                 policy=RetryPolicy(
                     schedule=tuple(dt.timedelta(seconds=wait) for wait in settings.delivery.retry_s),
                     jitter=settings.delivery.jitter,
+                    disable_after=dt.timedelta(seconds=settings.delivery.disable_after_s),
                 ),
                 lease=dt.timedelta(seconds=settings.delivery.lease_s),
                 clock=utc_now,
                 jitter=lambda: random.uniform(-1, 1),  # noqa: S311 - spreads load, guards nothing
+                limits={item.id: RateLimit(item.rate_per_s, item.burst) for item in checked.receivers},
+                ops_to=settings.delivery.ops_to,
+                wait=stop.wait,
                 checkpoint=checkpoint,
                 should_stop=stop.is_set,
                 on_try=_log_try,
+                on_change=log_change,
             ),
             stop=stop,
         )
@@ -187,16 +223,28 @@ def _log_file(file: FileVersion, verdict: Verdict) -> None:
             _LOG.info("duplicate %r", file.path)
 
 
+def log_change(endpoint_id: str, health: EndpointHealth) -> None:
+    """Write the line of an endpoint's change of state."""
+    match health.state:
+        case EndpointState.WORKING:
+            _LOG.info("endpoint %r is working: %s", endpoint_id, health.reason)
+        case EndpointState.DISABLED:
+            how = "its messages wait; `classifier endpoint probe` or `enable` ends this"
+            _LOG.error("endpoint %r is disabled: %s; %s", endpoint_id, health.reason, how)
+        case state:
+            _LOG.warning("endpoint %r is %s: %s", endpoint_id, state, health.reason)
+
+
 def _log_try(claim: Claim, result: str, detail: str) -> None:
     message = claim.message
     level = logging.INFO if result == "delivered" else logging.WARNING
     _LOG.log(
         level,
-        "%s %s to %r (rule %r, try %d): %s",
+        "%s %s to %r (%s, try %d): %s",
         result,
         message.id,
         message.endpoint_id,
-        message.rule_id,
+        "notice" if message.rule_id is None else f"rule {message.rule_id!r}",
         claim.attempts + 1,
         detail,
     )

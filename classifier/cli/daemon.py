@@ -1,21 +1,14 @@
-"""Commands that run the daemon or look at its ledger: watch, once, outbox, audit, demo."""
+"""Commands that run the daemon or count what it did: watch, once, audit, demo."""
 
 import logging
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from classifier.cli.console import CONFIG_OPTION, JSON_OPTION, command, describe_counts, fail, main, print_json
+from classifier.cli.outbox import open_ledger
 from classifier.errors import LedgerError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from classifier.adapters.ledger import SqlLedger
-    from classifier.settings import CheckedSettings
 
 
 @command(main, "watch", "classifier watch -c classifier.toml")
@@ -60,71 +53,6 @@ def once_command(config: Path, *, as_json: bool) -> None:
         click.echo(f"files: {describe_counts(found)}\ndeliveries: {describe_counts(sent)}")
 
 
-@main.group("outbox", epilog="\b\nExample:\n  classifier outbox list --state dead")
-def outbox_group() -> None:
-    """Look at messages on their way, and send dead ones again."""
-
-
-@command(outbox_group, "list", "classifier outbox list --state dead --state pending")
-@CONFIG_OPTION
-@click.option(
-    "--state",
-    "states",
-    multiple=True,
-    type=click.Choice(["pending", "delivered", "dead"]),
-    default=("pending", "dead"),
-    show_default=True,
-    help="May be repeated.",
-)
-@click.option("--limit", default=100, show_default=True, type=click.IntRange(1, 100_000), help="Rows at most.")
-@JSON_OPTION
-def outbox_list_command(config: Path, states: tuple[str, ...], limit: int, *, as_json: bool) -> None:
-    """List messages, newest first, with the result of their last try."""
-    with _open_ledger(config) as (ledger, _):
-        rows = ledger.outbox(states=states, limit=limit)
-    for row in rows:
-        if as_json:
-            print_json(
-                {
-                    "id": row.id,
-                    "rule": row.rule_id,
-                    "endpoint": row.endpoint_id,
-                    "state": row.state,
-                    "attempts": row.attempts,
-                    "next_attempt_at": row.next_attempt_at.isoformat() if row.next_attempt_at else None,
-                    "last_result": row.last_result,
-                    "last_detail": row.last_detail,
-                    "created_at": row.created_at.isoformat(),
-                }
-            )
-        else:
-            due = f", due {row.next_attempt_at:%Y-%m-%d %H:%M:%S}Z" if row.next_attempt_at else ""
-            click.echo(f"{row.id}  {row.state}  {row.endpoint_id}  rule {row.rule_id}  {row.attempts} tries{due}")
-            if row.last_detail:
-                click.echo(f"    {row.last_result}: {row.last_detail}")
-    if not rows and not as_json:
-        click.echo(f"no {' or '.join(states)} messages")
-
-
-@command(outbox_group, "retry", "classifier outbox retry --all")
-@CONFIG_OPTION
-@click.argument("ids", nargs=-1, metavar="[ID...]")
-@click.option("--all", "every", is_flag=True, help="All dead messages.")
-def outbox_retry_command(config: Path, ids: tuple[str, ...], *, every: bool) -> None:
-    """Make dead messages due again, with a fresh schedule and the same webhook-id."""
-    from classifier.alerts import MessageId  # noqa: PLC0415
-    from classifier.app import utc_now  # noqa: PLC0415
-
-    if every == bool(ids):
-        message = "name messages, or say --all"
-        raise click.UsageError(message)
-    with _open_ledger(config) as (ledger, _):
-        count = ledger.retry(None if every else [MessageId(item) for item in ids], utc_now())
-    click.echo(f"{count} messages are due again")
-    if ids and count < len(set(ids)):
-        fail(f"{len(set(ids)) - count} of the messages named are not dead or not there")
-
-
 @command(main, "audit", "classifier audit -c classifier.toml")
 @CONFIG_OPTION
 @JSON_OPTION
@@ -132,9 +60,9 @@ def audit_command(config: Path, *, as_json: bool) -> None:
     """Count every file and every match by state, and check that the counts add up."""
     from classifier.app import stray_messages  # noqa: PLC0415
 
-    with _open_ledger(config) as (ledger, checked):
+    with open_ledger(config) as (ledger, books):
         audit = ledger.audit()
-        strays = stray_messages(ledger, [receiver.id for receiver in checked.receivers])
+        strays = stray_messages(ledger, books.endpoint_ids)
     total, sent = sum(audit.files.values()), sum(audit.messages.values())
     if as_json:
         print_json(
@@ -178,19 +106,6 @@ def _warn_strays(strays: dict[str, int]) -> None:
             count,
             endpoint_id,
         )
-
-
-@contextmanager
-def _open_ledger(config: Path) -> "Iterator[tuple[SqlLedger, CheckedSettings]]":
-    from classifier.adapters.ledger import SqlLedger  # noqa: PLC0415
-    from classifier.app import check_settings  # noqa: PLC0415
-
-    checked = check_settings(config)
-    ledger = SqlLedger(checked.ledger_url, migrate=False)
-    try:
-        yield ledger, checked
-    finally:
-        ledger.close()
 
 
 def _log_to_stderr(level: int = logging.INFO) -> None:

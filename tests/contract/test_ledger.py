@@ -1,20 +1,19 @@
 """What every ledger promises, asked of the fake and of SQLite alike; then what only a database can get wrong."""
 
 import datetime as dt
-import hashlib
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from fakes import FakeLedger, version_of
+from messages import scored
 
-from classifier import Article, LedgerError, Match, Rule, Tag, Tags, parse_article
+from classifier import LedgerError
 from classifier.adapters.ledger import SqlLedger
-from classifier.alerts import Alert, MessageId
-from classifier.delivery import Dead, Delivered, Message, Outcome, Result, RetryAt
-from classifier.ports import Duplicate, Ledger, Rejected, Scored
-from classifier.tags import Band
+from classifier.alerts import MessageId
+from classifier.delivery import Dead, Delivered, Outcome, Result, RetryAt
+from classifier.ports import Duplicate, Ledger, Rejected
 
 NOW = dt.datetime(2026, 1, 2, 3, 4, 5, 678_901, tzinfo=dt.UTC)
 LEASE = dt.timedelta(seconds=60)
@@ -44,34 +43,6 @@ def sqlite(tmp_path: Path) -> Iterator[SqlLedger]:
     real = SqlLedger(f"sqlite:///{tmp_path / 'ledger.db'}")
     yield real
     real.close()
-
-
-def article_of(text: str) -> Article:
-    """Return an article of one sentence."""
-    return parse_article(f"{text}\n\nThe city said so.".encode(), "a.txt")
-
-
-def scored(text: str, *endpoints: str) -> Scored:
-    """Return a verdict with one match and one message per endpoint; no endpoint, no match."""
-    article = article_of(text)
-    tag = Tag("wind", 0.9, Band.ALERT)
-    tags = Tags({"sectors": (tag,)})
-    rule = Rule(id="r", wanted={"sectors": frozenset({"wind"})}, bands=frozenset({Band.ALERT}), to=endpoints)
-    alert = Alert(
-        match=Match(rule=rule, reasons=(tag,)), article=article, tags=tags, evidence={}, model="m@1", created_at=NOW
-    )
-    messages = [
-        Message(
-            id=MessageId(f"msg_{hashlib.sha256((text + e).encode()).hexdigest()[:8]}"),
-            endpoint_id=e,
-            rule_id="r",
-            body=text.encode(),
-        )
-        for e in endpoints
-    ]
-    return Scored(
-        article=article, tags=tags, model="m@1", alerts=(alert,) if endpoints else (), messages=tuple(messages)
-    )
 
 
 def test_unrecorded_leaves_out_what_has_a_verdict(ledger: Ledger) -> None:
