@@ -18,6 +18,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 _LOG = logging.getLogger("classifier")
 CHECK_CLOCK_S = 1.0
+DRAIN_S = 30.0  # running work is waited for so long at the end; what is cut off is found or sent again
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +29,15 @@ class Job:
     every_s: float
 
 
-def run_service(jobs: Mapping[str, Job], stop: threading.Event, started_at: dt.datetime) -> None:
+def run_service(
+    jobs: Mapping[str, Job], stop: threading.Event, started_at: dt.datetime, *, drain_s: float = DRAIN_S
+) -> bool:
     """
     Call the jobs, first at *started_at*, until *stop* is set or SIGTERM or SIGINT comes; then let running jobs end and
     return.
+
+    False when one was still running after *drain_s* seconds: its thread is left behind, and the interpreter would wait
+    for it at exit. More signals while waiting change nothing.
 
     Must be called from the main thread. Jobs should look at *stop* between two pieces of work.
     """
@@ -62,14 +68,19 @@ def run_service(jobs: Mapping[str, Job], stop: threading.Event, started_at: dt.d
         _LOG.info("stopping: waiting for running work")
     finally:
         stop.set()
-        scheduler.shutdown(wait=True)
+        drain = threading.Thread(target=scheduler.shutdown, daemon=True)
+        drain.start()
+        drain.join(drain_s)
         for number, handler in previous.items():
             signal.signal(number, handler)
+    if drain.is_alive():
+        _LOG.error("work is still running after %g s: leaving it", drain_s)
+    return not drain.is_alive()
 
 
 def _guarded(name: str, run: Callable[[], object]) -> None:
     """Call *run*; whatever it raises ends this call and nothing else."""
     try:
         run()
-    except Exception as error:  # noqa: BLE001 - the next tick tries again
+    except BaseException as error:  # noqa: BLE001 - no job ends the daemon; the next tick tries again
         _LOG.error("job %s failed: %s: %s", name, type(error).__name__, error)

@@ -1,6 +1,7 @@
 """Commands that run the daemon or count what it did: watch, once, audit, demo."""
 
 import logging
+import os
 from functools import partial
 from pathlib import Path
 
@@ -32,8 +33,11 @@ def watch_command(config: Path) -> None:
             len(app.endpoint_ids),
         )
         _warn_strays(app.strays())
-        run_service(jobs, app.stop, utc_now())
+        is_drained = run_service(jobs, app.stop, utc_now())
     logging.getLogger("classifier").info("stopped")
+    if not is_drained:
+        logging.shutdown()
+        os._exit(0)  # the thread that hangs would be waited for otherwise
 
 
 @command(main, "once", "classifier once -c classifier.toml")
