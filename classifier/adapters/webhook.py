@@ -14,6 +14,7 @@ hold us. Deadline and outcomes are in one module because each is there for the o
 import contextlib
 import datetime as dt
 import email.utils
+import functools
 import ipaddress
 import logging
 import re
@@ -119,7 +120,8 @@ class HttpSender:
         self._total_timeout_s = total_timeout_s
         self._connect_timeout_s = connect_timeout_s
         self._resolve = resolve or _resolve
-        self._contexts = {ca_file: _tls(ca_file) for ca_file in {item.ca_file for item in self._endpoints.values()}}
+        ca_files = {item.ca_file for item in self._endpoints.values()}
+        self._contexts = {path: _usual_tls() if path is None else _tls(path) for path in ca_files}
         logging.getLogger("httpx").setLevel(logging.WARNING)  # at INFO it logs whole addresses, which are secrets
 
     def send(self, message: Message, attempt: int) -> Outcome:
@@ -369,7 +371,12 @@ class _ReplyStream(httpx.SyncByteStream):
         self._reply.close()
 
 
-def _tls(ca_file: Path | None) -> ssl.SSLContext:
+@functools.cache  # reading the usual authorities takes 20 ms; those of a file are read again when the settings are
+def _usual_tls() -> ssl.SSLContext:
+    return _tls(Path(certifi.where()))
+
+
+def _tls(ca_file: Path) -> ssl.SSLContext:
     """
     Return a context that checks certificate and host name, TLS 1.2 or newer.
 
@@ -377,7 +384,7 @@ def _tls(ca_file: Path | None) -> ssl.SSLContext:
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_verify_locations(certifi.where() if ca_file is None else ca_file)
+    context.load_verify_locations(ca_file)
     return context
 
 

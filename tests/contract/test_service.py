@@ -122,3 +122,22 @@ def test_s4_a_stop_waits_for_running_work_but_not_for_ever(seconds: float, drain
         process.wait()
 
     assert (out, process.returncode) == (f"{end}\n", 0)
+
+
+def test_s5_a_clock_set_back_lets_no_job_wait_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its next time would be a day and an hour away."""
+    real, back_s = time.time, [0.0]
+    monkeypatch.setattr("classifier.service.time.time", lambda: real() - back_s[0])
+    stop = threading.Event()
+    calls: list[int] = []
+
+    def step() -> bool:
+        if calls and time.monotonic() > began + 0.5:  # after the service has looked at the clock once
+            back_s[0] = 86_400.0
+        return len(calls) >= 2
+
+    began = time.monotonic()
+    _stop_when(step, stop)
+    assert run_service({"scan": Job(lambda: calls.append(1), 3_600)}, stop, _now())
+
+    assert len(calls) >= 2
