@@ -187,7 +187,14 @@ _SETTINGS_PIECES = (
         b"true",
         b"[]",
     ),
-    *(b'url_file = "/dev/zero"\n', b'secret_file = "."\n', b'allow = ["::/0:1"]\n', b'id = "\\n"\n', b"[a.b.c]\n"),
+    *(
+        b'url_file = "/dev/zero"\n',
+        b'secret_file = "."\n',
+        b'ca_file = "/dev/zero"\n',
+        b'allow = ["::/0:1"]\n',
+        b'id = "\\n"\n',
+        b"[a.b.c]\n",
+    ),
 )
 _VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=8),
