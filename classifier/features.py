@@ -79,7 +79,7 @@ class TermVectorizer:
         self.ngram_range = ngram_range
         self._index = {term: position for position, term in enumerate(self.terms)}
         by_frequency = (i for i in np.argsort(idf, kind="stable").tolist() if " " not in self.terms[i])
-        self._frequent = frozenset(islice(by_frequency, N_FREQUENT))
+        self.frequent = frozenset(islice(by_frequency, N_FREQUENT))
 
     def transform(self, text: str, concepts: Sequence[str] = ()) -> TermVector:
         """
@@ -90,7 +90,7 @@ class TermVectorizer:
         words = _TOKEN.findall(text.lower())
         counts = Counter(map(self._index.get, words))
         n_known = len(words) - counts[None]
-        n_frequent = sum(counts[index] for index in self._frequent)
+        n_frequent = sum(counts[index] for index in self.frequent)
         counts.update(map(self._index.get, concepts))
         if self.ngram_range == WORDS_AND_PAIRS:
             counts.update(self._index.get(f"{first} {second}") for first, second in pairwise([*words, *concepts]))
