@@ -188,6 +188,7 @@ def make_manifest(model: Model, facts: Mapping[str, Any]) -> dict[str, Any]:
             {
                 "id": facet.id,
                 "plural": facet.plural,
+                "needs": facet.needs,
                 "labels": [{"id": label.id, "definition": label.definition} for label in facet.labels],
             }
             for facet in model.taxonomy
@@ -214,6 +215,7 @@ def _read_taxonomy(manifest: Mapping[str, Any]) -> Taxonomy:
             Facet(
                 id=facet["id"],
                 plural=facet["plural"],
+                needs=facet.get("needs"),
                 labels=tuple(Label(id=label["id"], definition=label["definition"]) for label in facet["labels"]),
             )
             for facet in manifest["facets"]

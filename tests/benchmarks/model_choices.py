@@ -101,8 +101,8 @@ def main() -> None:
     run("stronger regularisation, C = 2", spec=TrainingSpec(inverse_regularisation=2.0))
     run("words in two or more articles", spec=TrainingSpec(min_df=2))
     if background:
-        run("with open policy data, weight 0.05", more=background, spec=TrainingSpec(background_weight=0.05))
-        run("with open policy data, weight 0.3", more=background)
+        for scale in (0.02, 0.05, 0.3):
+            run(f"with open policy data, scale {scale}", more=background, spec=TrainingSpec(background_scale=scale))
     order = np.random.default_rng(0).permutation(len(examples))
     for share in (0.25, 0.5, 0.75):
         part = [examples[i] for i in sorted(order[: int(share * len(examples))].tolist())]

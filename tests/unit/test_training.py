@@ -1,5 +1,6 @@
 """Training: determinism, masking, bands, faults."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -56,17 +57,38 @@ def test_train_masks_unknown_labels() -> None:
     assert masked.score(text).row(0)["wind"] > 0.5 > contradicted.score(text).row(0)["wind"]
 
 
-def test_train_takes_background_without_letting_it_decide() -> None:
-    """Background examples add terms; out-of-fold scores are there for the own examples only."""
-    background = [
-        Example(id=f"b{i}", text=f"offshore breeze number {i}", labels=frozenset({"wind"}), unknown=frozenset())
-        for i in range(4)
+def _background(texts: Sequence[str], label: str) -> list[Example]:
+    return [
+        Example(id=f"b{i}", text=text, labels=frozenset({label}), unknown=frozenset()) for i, text in enumerate(texts)
     ]
-    training = train(_examples(), TAXONOMY, background=background, spec=SPEC)
 
-    assert "breeze" in training.model.vectorizer.terms
-    assert training.out_of_fold.shape == (16, 2)
-    assert training.support["wind"] == 12
+
+def test_train_lets_background_weigh_words_of_the_examples() -> None:
+    """A word that the examples use for neither label speaks for the one that background has it with."""
+    examples = [replace(example, text=f"{example.text} this quarter") for example in _examples()]
+    told = [*_background(["this quarter"] * 4, "wind"), *_background(["calm sea"] * 4, "solar")]
+    spec = replace(SPEC, background_scale=1.0)
+    without = train(examples, TAXONOMY, spec=spec)
+    informed = train(examples, TAXONOMY, background=told, spec=spec)
+    column, row = TAXONOMY.label_ids.index("wind"), informed.model.vectorizer.terms.index("quarter")
+
+    assert informed.model.weights[row, column] > without.model.weights[row, column]
+    assert informed.support["wind"] == without.support["wind"] + 4
+
+
+def test_train_does_not_let_background_decide() -> None:
+    """Background that contradicts the examples throughout changes nothing, and has no out-of-fold scores."""
+    contrary = [
+        replace(example, labels=frozenset(TAXONOMY.label_ids) - example.labels, id=f"b{example.id}")
+        for example in _examples()
+    ]
+    without, contradicted = (
+        train(_examples(), TAXONOMY, spec=SPEC),
+        train(_examples(), TAXONOMY, background=contrary, spec=SPEC),
+    )
+
+    assert contradicted.out_of_fold.shape == without.out_of_fold.shape
+    assert np.abs(contradicted.out_of_fold - without.out_of_fold).max() < 0.02
 
 
 def test_train_reports_progress() -> None:
