@@ -81,7 +81,8 @@ def _special(everything: str) -> list[int]:
     mapped = {
         code
         for code in _codes_unless(lambda page: unicodedata.is_normalized("NFKC", page) and page.lower() == page)
-        if unicodedata.normalize("NFKC", everything[code]) != everything[code] or everything[code].lower() != everything[code]
+        if unicodedata.normalize("NFKC", everything[code]) != everything[code]
+        or everything[code].lower() != everything[code]
     }
     return sorted(residue | mapped | _composing())
 
@@ -150,7 +151,8 @@ def _blank_entities() -> "NDArray[np.uint64]":
     blank = [
         name.removesuffix(";")
         for name in names
-        if (text := normalise(f"&{name}")) and text == unicodedata.normalize("NFKC", html.unescape(f"&{name}"))
+        if (text := normalise(f"&{name}"))
+        and text == unicodedata.normalize("NFKC", html.unescape(f"&{name}"))
         and not any(_WORD_CHARACTER.match(char) for char in text)
     ]
     return np.sort(np.array([int.from_bytes(name.encode(), "little") for name in blank], np.uint64))

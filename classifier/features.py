@@ -42,6 +42,16 @@ def vectorizer_settings(ngram_range: NgramRange) -> dict[str, Any]:
     return {**VECTORIZER_SETTINGS, "ngram_range": ngram_range}
 
 
+def tokenise(text: str) -> list[str]:
+    """
+    Return the words of a normalised text, in lower case, in order.
+
+    >>> tokenise("In 2023 the EU paid for V2G")
+    ['in', 'the', 'eu', 'paid', 'for', 'v2g']
+    """
+    return _TOKEN.findall(text.lower())
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class TermVector:
     """
@@ -87,7 +97,7 @@ class TermVectorizer:
 
         The same as scikit-learn makes of the text with the concepts written behind it.
         """
-        words = _TOKEN.findall(text.lower())
+        words = tokenise(text)
         counts = Counter(map(self._index.get, words))
         n_known = len(words) - counts[None]
         n_frequent = sum(counts[index] for index in self.frequent)

@@ -22,20 +22,23 @@ once per thread. The compiled code holds no reference to Python objects and runs
 # ruff: noqa: ANN001, ANN202, ANN003, C901, PLR0912, PLR0914, PLR0915, PLR0917, PLR2004, PLW2901, SIM108, E741
 # mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators, disallow-any-generics=False
 
+import sys
 import threading
-from collections.abc import Iterable, Sequence
-from itertools import pairwise
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import config, njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 from classifier.characters import character_tables
 from classifier.features import TermVectorizer
 from classifier.lexicon import CONCEPT_PREFIX, Lexicon
+
+if config.DISABLE_JIT or sys.byteorder != "little":
+    raise ImportError("NUMBA_DISABLE_JIT is set" if config.DISABLE_JIT else "a little-endian machine is needed")
 
 LANES = 64  # bytes looked at in one step
 PAD = 2 * LANES  # bytes behind the last text that may be read
@@ -772,14 +775,76 @@ def run(raw, bounds, tables, scratch, sums, facts):  # pragma: no cover - compil
         _weigh(touched, n_touched, counts, idf, rows, logs, sums[d])
 
 
+@compiled
+def spell(raw, end, tables, scratch, is_plain, hashes, facts):  # pragma: no cover - compiled
+    """
+    Write the hash of each token of one text, then of each concept, and where the tokens are in the folded text.
+
+    Args:
+        raw: uint8: the text in UTF-8, and `PAD` more bytes.
+        end: the length of the text.
+        tables: of a model without terms.
+        scratch: `starts` and `ends` are written for the tokens.
+        is_plain: whether the text is nothing but tokens, blanks between.
+        hashes: uint64: written.
+        facts: int64 of shape (3,): written: tokens; tokens and concepts; the length of the folded text, -1 where
+            Python has to do it.
+    """
+    folded, starts, ends, numbers, infos = (
+        scratch.folded,
+        scratch.starts,
+        scratch.ends,
+        scratch.numbers,
+        scratch.infos,
+    )
+    pages, plain, records = tables.pages, tables.plain, tables.records
+    entries = tables.plain if is_plain else tables.entries
+    size = _fold(raw, 0, end, folded, pages, entries, tables.sequences, tables.blank_entities, is_plain)
+    facts[2] = size
+    if size < 0:
+        return
+    n_words = np.int64(0)
+    n_tokens = np.int64(0)
+    if tables.node_ends.size > 1 and not is_plain:
+        n, _ = _cut(folded, size, starts, ends, True)
+        _look_up(folded, starts, ends, n, numbers, infos, tables.seed, tables.slots, records)
+        n_tokens = _walk(
+            numbers,
+            infos,
+            n,
+            scratch.places,
+            scratch.tokens,
+            0,
+            tables.edge_filter,
+            tables.edge_slots,
+            tables.edges,
+            tables.edge_nodes,
+            tables.node_ends,
+            tables.node_first,
+            tables.node_concepts,
+        )
+    n, _ = _cut(folded, size, starts, ends, False)
+    for k in range(n):
+        start = np.int64(starts[k])
+        length = np.int64(ends[k]) - start
+        is_token = np.int64(length > 1) & np.int64(folded[start] > 96)
+        if folded[start] >= 128:
+            is_token = np.int64(_is_foreign_token(folded, start, length, pages, plain))
+        starts[n_words], ends[n_words] = start, start + length
+        hashes[n_words] = _hash(folded, start, length, tables.seed)
+        n_words += is_token
+    for k in range(n_tokens):
+        hashes[n_words + k] = records[np.uint64(scratch.tokens[k]) << U1]
+    facts[0], facts[1] = n_words, n_words + n_tokens
+
+
 # -- building the tables ----------------------------------------------------------------------------------------------
 
-COLUMNS = 16  # a row of weights is padded to a multiple of this: one cache line
 _FILTER_BITS = 16  # per pair
 
 
-def build_tables(vectorizer: TermVectorizer, lexicon: Lexicon, rows: "np.ndarray") -> Tables:
-    """Return what the pass needs for a vocabulary, a lexicon and weight rows of shape (n_terms, width)."""
+def build_tables(vectorizer: TermVectorizer, lexicon: Lexicon, rows: "np.ndarray") -> tuple[Tables, list[str]]:
+    """Return what the pass needs for a vocabulary, a lexicon and rows of shape (n_terms, width), and words by number."""
     number: dict[str, int] = {}  # of every word that can matter, from 1 on
     n_terms = len(vectorizer.terms)
     info: list[int] = [n_terms]
@@ -847,7 +912,7 @@ def build_tables(vectorizer: TermVectorizer, lexicon: Lexicon, rows: "np.ndarray
         rows=rows,
         logs=(1 + np.log(np.arange(1e-9, 256))).astype(np.float32),
     )
-    return Tables(*(_frozen(table) for table in tables))
+    return Tables(*(_frozen(table) for table in tables)), ["", *number]
 
 
 def _frozen(table):
@@ -898,20 +963,62 @@ def _power_of_two(size: int) -> int:
     return max(64, 1 << (size - 1).bit_length())
 
 
+class Spelling(NamedTuple):
+    """
+    The tokens of one text, then its concepts.
+
+    Attributes:
+        hashes: uint64 of shape (n_tokens + n_concepts,).
+        folded: the text as read.
+        starts: int32 of shape (n_tokens,): where the tokens are in it; so are the `ends`.
+        concepts: the concept terms.
+    """
+
+    hashes: "np.ndarray"
+    folded: bytes
+    starts: "np.ndarray"
+    ends: "np.ndarray"
+    concepts: tuple[str, ...]
+
+    def word(self, position: int) -> str:
+        """Return a token or concept by its position."""
+        if position >= len(self.starts):
+            return self.concepts[position - len(self.starts)]
+        return self.folded[self.starts[position] : self.ends[position]].decode()
+
+
 class Kernel:
     """The compiled pass for one model."""
 
     def __init__(self, vectorizer: TermVectorizer, lexicon: Lexicon, rows: "np.ndarray") -> None:
-        self._tables = build_tables(vectorizer, lexicon, rows)
+        self._tables, self._words = build_tables(vectorizer, lexicon, rows)
         self._most_concepts = int(np.diff(self._tables.node_first).max())
         self._local = threading.local()
 
-    def run(self, texts: "Iterable[str | bytes]") -> "tuple[np.ndarray, np.ndarray]":
-        raw, bounds = _gather(list(texts))
+    def run(self, texts: "Sequence[str | bytes]") -> "tuple[np.ndarray, np.ndarray]":
+        """Return sums and facts as `run` does."""
+        raw, bounds = _gather(texts)
         sums = np.empty((len(bounds) - 1, self._tables.rows.shape[1]), np.float32)
         facts = np.empty((len(bounds) - 1, 3), np.int32)
         run(raw, bounds, self._tables, self._scratch(int(np.diff(bounds).max(initial=0))), sums, facts)
         return sums, facts
+
+    def spell(self, text: str, *, is_plain: bool = False) -> Spelling | None:
+        """Return tokens and concepts; None where Python has to find them, to hand them over as plain text."""
+        raw, bounds = _gather([text])
+        scratch = self._scratch(int(bounds[1]))
+        hashes, facts = np.empty(len(scratch.tokens), np.uint64), np.empty(3, np.int64)
+        spell(raw, bounds[1], self._tables, scratch, is_plain, hashes, facts)
+        n_words, n_tokens, size = facts.tolist()
+        if size < 0:
+            return None
+        return Spelling(
+            hashes=hashes[:n_tokens].copy(),
+            folded=scratch.folded[:size].tobytes(),
+            starts=scratch.starts[:n_words].copy(),
+            ends=scratch.ends[:n_words].copy(),
+            concepts=tuple(self._words[number] for number in scratch.tokens[: n_tokens - n_words].tolist()),
+        )
 
     def _scratch(self, longest: int) -> Scratch:
         kept: Scratch | None = getattr(self._local, "scratch", None)
@@ -933,16 +1040,19 @@ class Kernel:
         return kept
 
 
-def _gather(texts: "list[str | bytes]") -> "tuple[np.ndarray, np.ndarray]":
+def _gather(texts: "Sequence[str | bytes]") -> "tuple[np.ndarray, np.ndarray]":
     """Return the texts as UTF-8 in one array with `PAD` bytes behind, and where each begins and ends."""
     bounds = np.zeros(len(texts) + 1, np.int64)
-    joined = "".join(texts)
-    if joined.isascii():
-        raw = (joined + "\0" * PAD).encode()
-        np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)), out=bounds[1:])
+    parts: Sequence[str | bytes]
+    try:
+        joined = "".join(texts)  # type: ignore[arg-type]
+        is_ascii = joined.isascii()
+    except TypeError:  # bytes among them
+        is_ascii = False
+    if is_ascii:
+        parts, raw = texts, (joined + "\0" * PAD).encode()
     else:
-        encoded = [text.encode("utf-8", "surrogatepass") for text in texts]
-        np.cumsum(np.fromiter(map(len, encoded), np.int64, len(texts)), out=bounds[1:])
-        encoded.append(bytes(PAD))
-        raw = b"".join(encoded)
+        parts = [text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass") for text in texts]
+        raw = b"".join([*parts, bytes(PAD)])
+    np.cumsum(np.fromiter(map(len, parts), np.int64, len(parts)), out=bounds[1:])
     return np.frombuffer(raw, np.uint8), bounds

@@ -1,21 +1,24 @@
 """
 A trained model as pure data, and everything that is asked of it: scores, tags, explanations.
 
-Hides: the arithmetic of a linear classifier on tf-idf features with its calibration folded into the weights.
+Hides: the arithmetic of a linear classifier on tf-idf features with its calibration folded into the weights; which
+code reads the texts (see `scorer`).
 Keeps: no file, no scikit-learn, no pickle; the same text always gives the same scores, whatever it is scored together
 with.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from classifier.article import Article, normalise, normalise_mapped, sentence_spans
 from classifier.errors import ModelError
-from classifier.features import TermVector, TermVectorizer
+from classifier.features import TermVectorizer
 from classifier.lexicon import CONCEPT_PREFIX, Lexicon
+from classifier.scorer import Scorer, batches, in_order, row_width
 from classifier.tags import Abstention, Bands, Scores, Tags, decide_tags
 from classifier.taxonomy import Taxonomy
 
@@ -34,6 +37,7 @@ MIN_KEPT_SHARE = 0.2
 MAX_TOKENS_OF_LEFTOVERS = 60
 
 Span = tuple[int, int]
+Text = str | bytes | Article
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +102,9 @@ class Model:
         bands: limits per label.
         lexicon: phrases that make concept terms.
         vectorizer: vocabulary and inverse document frequencies.
-        weights: float32 of shape (n_terms, n_labels).
+        rows: float32 of shape (n_terms, width): see `pack_rows`.
         intercepts: float32 of shape (n_labels,).
-        relevance: float32 of shape (n_terms,): what speaks for a text having any label at all.
-        relevance_intercept: added to it; a text whose sum is negative is off-topic.
+        relevance_intercept: added to the sum of `relevance`; a text for which that is negative is off-topic.
     """
 
     name: str
@@ -110,10 +113,26 @@ class Model:
     bands: Mapping[str, Bands]
     lexicon: Lexicon
     vectorizer: TermVectorizer
-    weights: "NDArray[np.float32]"
+    rows: "NDArray[np.float32]"
     intercepts: "NDArray[np.float32]"
-    relevance: "NDArray[np.float32]"
     relevance_intercept: float
+    _scorer: Scorer = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        shape = (len(self.vectorizer.terms), row_width(len(self.labels)))
+        if self.rows.shape != shape:
+            raise ModelError(self.name, f"rows of shape {shape} needed, got {self.rows.shape}; use pack_rows")
+        object.__setattr__(self, "_scorer", Scorer(self.vectorizer, self.lexicon, self.rows))
+
+    @property
+    def weights(self) -> "NDArray[np.float32]":
+        """What each term adds to each label, float32 of shape (n_terms, n_labels): a view."""
+        return self.rows[:, : len(self.labels)]
+
+    @property
+    def relevance(self) -> "NDArray[np.float32]":
+        """What each term says for a text having any label at all, float32 of shape (n_terms,): a view."""
+        return self.rows[:, len(self.labels)]
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -134,19 +153,37 @@ class Model:
         """
         return self.lexicon.annotate(_given_text(text))
 
-    def score(self, texts: Iterable[str | Article]) -> Scores:
-        """Return all scores: float32 of shape (n_articles, n_labels) in [0, 1], rows in the order of *texts*."""
-        return self._scores([self._vector(text) for text in texts])
+    def warm_up(self) -> bool:
+        """
+        Fetch the compiled text pass now, so that no article waits for it; return whether there is one.
 
-    def tag(self, text: str | Article) -> Tags:
+        Without this call it comes by itself once a million characters have been read. The first time on a machine
+        takes some ten seconds, later ones less than one.
+        """
+        return self._scorer.warm_up()
+
+    def score(self, texts: Iterable[Text], *, threads: int = 1) -> Scores:
+        """
+        Return all scores: float32 of shape (n_articles, n_labels) in [0, 1], rows in the order of *texts*.
+
+        Args:
+            texts: strings, UTF-8 bytes or articles; read batch by batch.
+            threads: how many work at once.
+
+        Raises:
+            ValueError: *threads* is below one.
+        """
+        parts = [np.empty((0, len(self.labels)), np.float32)]
+        parts += in_order(lambda batch: self._read(batch)[0], batches(texts, _size), threads)
+        return Scores(np.concatenate(parts), self.labels)
+
+    def tag(self, text: Text) -> Tags:
         """Return the tags of one article."""
-        return self.tag_many([text])[0]
+        return self._tag_batch([text])[0]
 
-    def tag_many(self, texts: Iterable[str | Article]) -> list[Tags]:
-        """Return the tags of each article, in the order of *texts*."""
-        given = [(self._vector(text), _is_leftover(text)) for text in texts]
-        reasons = [self._abstention(vector, is_leftover=is_leftover) for vector, is_leftover in given]
-        return list(decide_tags(self._scores([vector for vector, _ in given]), self.bands, self.taxonomy, reasons))
+    def tag_many(self, texts: Iterable[Text], *, threads: int = 1) -> list[Tags]:
+        """Return the tags of each article, in the order of *texts*; arguments as for `score`."""
+        return list(chain.from_iterable(in_order(self._tag_batch, batches(texts, _size), threads)))
 
     def explain(self, text: str | Article, label: str) -> Explanation:
         """
@@ -188,27 +225,37 @@ class Model:
             sentences=tuple(_weigh_sentences(page, places, by_index)),
         )
 
-    def _vector(self, text: str | Article) -> TermVector:
-        normal = _given_text(text)
-        return self.vectorizer.transform(normal, self.lexicon.concepts(normal))
+    def _read(self, texts: Sequence[Text]) -> "tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int32]]":
+        """Return scores, relevance (n_texts,), and tokens, known and frequent ones (n_texts, 3)."""
+        sums, facts = self._scorer.run([text.scored_text if isinstance(text, Article) else text for text in texts])
+        n_labels = len(self.labels)
+        return _sigmoid(sums[:, :n_labels] + self.intercepts), sums[:, n_labels] + self.relevance_intercept, facts
 
-    def _abstention(self, vector: TermVector, *, is_leftover: bool) -> Abstention | None:
-        if vector.n_tokens < MIN_TOKENS:
+    def _tag_batch(self, texts: Sequence[Text]) -> Sequence[Tags]:
+        values, relevance, facts = self._read(texts)
+        reasons = [
+            self._abstention(text, *counts, is_relevant=sum_ >= 0)
+            for text, counts, sum_ in zip(texts, facts.tolist(), relevance.tolist(), strict=True)
+        ]
+        return decide_tags(Scores(values, self.labels), self.bands, self.taxonomy, reasons)
+
+    @staticmethod
+    def _abstention(
+        text: Text, n_tokens: int, n_known: int, n_frequent: int, *, is_relevant: bool
+    ) -> Abstention | None:
+        if n_tokens < MIN_TOKENS:
             return Abstention.TOO_SHORT
-        if is_leftover and vector.n_tokens <= MAX_TOKENS_OF_LEFTOVERS:
+        if n_tokens <= MAX_TOKENS_OF_LEFTOVERS and _is_leftover(text):
             return Abstention.MOSTLY_BOILERPLATE
-        if vector.n_tokens >= MIN_TOKENS_FOR_LANGUAGE and vector.n_frequent < MIN_FREQUENT_SHARE * vector.n_tokens:
+        if n_tokens >= MIN_TOKENS_FOR_LANGUAGE and n_frequent < MIN_FREQUENT_SHARE * n_tokens:
             return Abstention.WRONG_LANGUAGE
-        if vector.n_known < max(MIN_KNOWN_TOKENS, MIN_KNOWN_SHARE * vector.n_tokens):
+        if n_known < max(MIN_KNOWN_TOKENS, MIN_KNOWN_SHARE * n_tokens):
             return Abstention.NO_KNOWN_WORDS
-        relevance = float(vector.values @ self.relevance[vector.indices]) + self.relevance_intercept
-        return Abstention.OFF_TOPIC if relevance < 0 else None
+        return None if is_relevant else Abstention.OFF_TOPIC
 
-    def _scores(self, vectors: list[TermVector]) -> Scores:
-        values = np.empty((len(vectors), len(self.labels)), np.float32)
-        for row, vector in zip(values, vectors, strict=True):
-            row[:] = _sigmoid(vector.values @ self.weights[vector.indices] + self.intercepts)
-        return Scores(values, self.labels)
+
+def _size(text: Text) -> int:
+    return len(text.text if isinstance(text, Article) else text)
 
 
 def _given_text(text: str | Article) -> str:
@@ -248,7 +295,7 @@ def _weigh_sentences(page: _Page, places: Mapping[int, list[Span]], weights: Map
     return [Sentence(texts[origin], *origin, sums[origin]) for origin in ordered if sums[origin] > 0]
 
 
-def _is_leftover(text: str | Article) -> bool:
+def _is_leftover(text: Text) -> bool:
     """Say whether so little of a page is left after cleaning that it was hardly an article."""
     if not isinstance(text, Article):
         return False

@@ -145,15 +145,25 @@ def decide_tags(
     Returns:
         One `Tags` per article, highest score first; ties keep the order of the taxonomy.
     """
-    is_founded = founded(scores.values, bands, taxonomy)
+    limits = np.array([bands[label].review for label in scores.labels])
+    found = (scores.values >= limits) & founded(scores.values, bands, taxonomy)
+    found[[reason is not None for reason in abstentions]] = False
+    tags: list[dict[str, list[Tag]]] = [{} for _ in abstentions]
+    rows, columns = np.nonzero(found)
+    for row, column, score in zip(rows.tolist(), columns.tolist(), scores.values[rows, columns].tolist(), strict=True):
+        label = scores.labels[column]
+        band = bands[label].band_of(score)
+        if band is not None:
+            tags[row].setdefault(taxonomy.facet_of(label).plural, []).append(Tag(label, score, band))
+    plurals = [facet.plural for facet in taxonomy]
     return tuple(
-        _decide(
-            scores.row(position), dict(zip(scores.labels, is_founded[position].tolist(), strict=True)), bands, taxonomy
-        )
-        if reason is None
-        else Tags({facet.plural: () for facet in taxonomy}, reason)
-        for position, reason in enumerate(abstentions)
+        Tags({plural: _highest_first(of_article.get(plural, ())) for plural in plurals}, reason)
+        for of_article, reason in zip(tags, abstentions, strict=True)
     )
+
+
+def _highest_first(tags: Sequence[Tag]) -> tuple[Tag, ...]:
+    return tuple(sorted(tags, key=lambda tag: -tag.score)) if tags else ()
 
 
 def founded(values: "NDArray[np.floating]", bands: Mapping[str, Bands], taxonomy: Taxonomy) -> "NDArray[np.bool_]":
@@ -177,17 +187,3 @@ def founded(values: "NDArray[np.floating]", bands: Mapping[str, Bands], taxonomy
             has_sign = np.any((is_founded & (values >= limits))[:, needed], axis=1, keepdims=True)
             is_founded[:, facet_of == facet.id] = has_sign
     return is_founded
-
-
-def _decide(
-    row: Mapping[str, float], is_founded: Mapping[str, bool], bands: Mapping[str, Bands], taxonomy: Taxonomy
-) -> Tags:
-    by_facet = {}
-    for facet in taxonomy:
-        tags = [
-            Tag(label, row[label], band)
-            for label in facet.label_ids
-            if is_founded[label] and (band := bands[label].band_of(row[label]))
-        ]
-        by_facet[facet.plural] = tuple(sorted(tags, key=lambda tag: -tag.score))
-    return Tags(by_facet)

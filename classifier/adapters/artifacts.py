@@ -2,8 +2,9 @@
 Models as folders: ``manifest.json``, ``scorer.npz``, ``lexicon.json``, ``pipeline.joblib``, ``MODEL_CARD.md``.
 
 Hides: the file format, digests, atomic writing, where the bundled model is.
-Keeps: nothing is unpickled, ever; `load_model` reads the manifest first, checks every digest, and only then reads
-arrays with ``allow_pickle=False``. A folder is complete or absent: it is written beside its place and renamed.
+Keeps: nothing is unpickled, ever; `load_model` reads the manifest first, checks every digest, and only then maps the
+arrays into memory, so that processes that use one model share them. A folder is complete or absent: it is written
+beside its place and renamed, and the files of a folder that is replaced stay what they were for who has them open.
 
 When the format changes: raise `FORMAT_VERSION`, keep reading the old one or let `ModelIncompatibleError` say how to go
 on, add the change to CHANGELOG under "Model", and put a folder of the old format into the tests.
@@ -12,13 +13,15 @@ on, add the change to CHANGELOG under "Model", and put a folder of the old forma
 import hashlib
 import io
 import json
+import math
 import os
+import struct
 import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,16 +29,28 @@ from classifier.errors import ModelCorruptError, ModelError, ModelIncompatibleEr
 from classifier.features import WORDS, WORDS_AND_PAIRS, TermVectorizer
 from classifier.lexicon import Lexicon, parse_lexicon
 from classifier.model import Model
+from classifier.scorer import pack_rows, row_width
 from classifier.tags import Bands
 from classifier.taxonomy import Facet, Label, Taxonomy
 
-FORMAT_VERSION = 1  # 1: first format
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+# 1: first format, weights and relevance as compressed arrays of their own.
+# 2: rows (see `scorer.pack_rows`), not compressed, each array at a multiple of 64 bytes; ngram_range in the manifest.
+FORMAT_VERSION = 2
+_READABLE = (1, 2)
 BUNDLED_MODEL = "nev-policy"
 MAX_ARRAY_BYTES = 1_000_000_000  # unpacked; a zip of zeros can be a million times larger than its file
 _MANIFEST, _SCORER, _LEXICON = "manifest.json", "scorer.npz", "lexicon.json"
 _PIPELINE, _CARD = "pipeline.joblib", "MODEL_CARD.md"
-_ARRAYS = ("terms", "idf", "weights", "intercepts", "relevance", "relevance_intercept")
+_ARRAYS = ("terms", "idf", "rows", "intercepts", "relevance_intercept")
+_ARRAYS_1 = ("terms", "idf", "weights", "intercepts", "relevance", "relevance_intercept")
+_ALIGNMENT = 64
+_PADDING_FIELD = 0xD935  # the kind of extra field that zipalign uses for the same purpose
 _MAX_MANIFEST_BYTES = 10_000_000
+_ZIP_HEADER_BYTES = 30  # of an entry, before its name; the last four of them: the sizes of name and extra fields
+_EXTRA_HEADER_BYTES = 4
 
 
 def bundled(*parts: str) -> Path:
@@ -70,18 +85,18 @@ def load_model(path: Path | str | None = None) -> Model:
     except (KeyError, TypeError, AttributeError) as error:
         raise ModelCorruptError(folder / _MANIFEST, f"a needed entry is missing or malformed: {error}") from error
     lexicon = _read_lexicon(folder / _LEXICON)
-    arrays = _read_arrays(folder / _SCORER)
+    arrays = _read_arrays(folder / _SCORER, _ARRAYS if manifest["format_version"] > 1 else _ARRAYS_1)
     terms = arrays["terms"].tobytes().decode("utf-8").split("\n")
-    idf, weights, intercepts = arrays["idf"], arrays["weights"], arrays["intercepts"]
-    relevance, relevance_intercept = arrays["relevance"], arrays["relevance_intercept"]
     labels = taxonomy.label_ids
     shapes = {
         "idf": (len(terms),),
+        "rows": (len(terms), row_width(len(labels))),
         "weights": (len(terms), len(labels)),
         "intercepts": (len(labels),),
         "relevance": (len(terms),),
         "relevance_intercept": (),
     }
+    shapes = {array: shapes[array] for array in arrays if array != "terms"}
     if any(arrays[array].shape != shape for array, shape in shapes.items()):
         raise ModelCorruptError(
             folder / _SCORER, "the arrays do not have the shapes that manifest and vocabulary ask for"
@@ -98,11 +113,10 @@ def load_model(path: Path | str | None = None) -> Model:
         taxonomy=taxonomy,
         bands=bands,
         lexicon=lexicon,
-        vectorizer=TermVectorizer(terms, idf, ngram_range),
-        weights=weights,
-        intercepts=intercepts,
-        relevance=relevance,
-        relevance_intercept=float(relevance_intercept),
+        vectorizer=TermVectorizer(terms, arrays["idf"], ngram_range),
+        rows=arrays["rows"] if "rows" in arrays else pack_rows(arrays["weights"], arrays["relevance"]),
+        intercepts=arrays["intercepts"],
+        relevance_intercept=float(arrays["relevance_intercept"]),
     )
 
 
@@ -134,7 +148,7 @@ def read_manifest(path: Path | str | None = None) -> dict[str, Any]:
         raise ModelCorruptError(path, "it is no JSON") from error
     if not isinstance(manifest, dict):
         raise ModelCorruptError(path, "it is no JSON object")
-    if manifest.get("format_version") != FORMAT_VERSION:
+    if manifest.get("format_version") not in _READABLE:
         raise ModelIncompatibleError(folder, found=manifest.get("format_version"), expected=FORMAT_VERSION)
     return manifest
 
@@ -255,29 +269,60 @@ def _read_lexicon(path: Path) -> Lexicon:
 
 
 def _pack_arrays(model: Model) -> bytes:
+    arrays = {
+        "terms": np.frombuffer("\n".join(model.vectorizer.terms).encode("utf-8"), np.uint8),
+        "idf": model.vectorizer.idf,
+        "rows": model.rows,
+        "intercepts": model.intercepts,
+        "relevance_intercept": np.array(model.relevance_intercept, np.float32),
+    }
     buffer = io.BytesIO()
-    terms = np.frombuffer("\n".join(model.vectorizer.terms).encode("utf-8"), np.uint8)
-    np.savez_compressed(
-        buffer,
-        terms=terms,
-        idf=model.vectorizer.idf,
-        weights=model.weights,
-        intercepts=model.intercepts,
-        relevance=model.relevance,
-        relevance_intercept=np.float32(model.relevance_intercept),
-    )
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name, array in arrays.items():
+            entry = zipfile.ZipInfo(f"{name}.npy")  # of 1980: the same model gives the same bytes
+            data_start = buffer.tell() + _ZIP_HEADER_BYTES + len(entry.filename) + _EXTRA_HEADER_BYTES
+            padding = -data_start % _ALIGNMENT
+            entry.extra = struct.pack("<HH", _PADDING_FIELD, padding) + bytes(padding)
+            content = io.BytesIO()
+            np.lib.format.write_array(content, array, version=(1, 0), allow_pickle=False)
+            archive.writestr(entry, content.getvalue())
     return buffer.getvalue()
 
 
-def _read_arrays(path: Path) -> dict[str, Any]:
+def _read_arrays(path: Path, names: Sequence[str]) -> dict[str, Any]:
+    """Return the arrays of these names, read only: mapped where they are not compressed, else unpacked."""
     try:
         with zipfile.ZipFile(path) as archive:
-            if sum(entry.file_size for entry in archive.infolist()) > MAX_ARRAY_BYTES:
+            entries = {entry.filename: entry for entry in archive.infolist()}
+            if sum(entry.file_size for entry in entries.values()) > MAX_ARRAY_BYTES:
                 raise ModelCorruptError(path, f"it unpacks to more than {MAX_ARRAY_BYTES} bytes")
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in _ARRAYS}
+            return {name: _read_array(path, archive, entries[f"{name}.npy"]) for name in names}
     except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
         raise ModelCorruptError(path, f"it is no archive of the arrays of a scorer ({type(error).__name__})") from error
+
+
+def _read_array(path: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> "NDArray[Any]":
+    if entry.compress_type != zipfile.ZIP_STORED:
+        with archive.open(entry) as content:
+            return _frozen(np.lib.format.read_array(content, allow_pickle=False))
+    with path.open("rb") as stream:
+        stream.seek(entry.header_offset + _ZIP_HEADER_BYTES - 4)
+        stream.seek(sum(struct.unpack("<HH", stream.read(4))), os.SEEK_CUR)  # the name and the extra fields
+        start = stream.tell()
+        if np.lib.format.read_magic(stream) != (1, 0):
+            raise ValueError(entry.filename)
+        shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(stream)
+        offset = stream.tell()
+    if dtype.hasobject or is_fortran or offset - start + math.prod(shape) * dtype.itemsize != entry.file_size:
+        raise ValueError(entry.filename)
+    if offset % _ALIGNMENT or not math.prod(shape):  # written by somebody else; and nothing cannot be mapped
+        return _frozen(np.fromfile(path, dtype, math.prod(shape), offset=offset).reshape(shape))
+    return np.asarray(np.memmap(path, dtype, "r", offset, shape))
+
+
+def _frozen(array: "NDArray[Any]") -> "NDArray[Any]":
+    array.flags.writeable = False
+    return array
 
 
 def _sync(path: Path) -> None:

@@ -1,0 +1,177 @@
+"""
+Texts to weighted sums of label rows, by the compiled pass where it pays and can be had, else by plain Python.
+
+Hides: which of the two does the work, batches, threads.
+Keeps: the same sums to float32 precision either way. Importing the compiled pass costs half a second and 80 MB, so a
+single article is read by plain Python, and whoever reads much gets the compiled pass without asking: after
+`PLAIN_CHARACTERS`, or at `Scorer.warm_up`. The first use on a machine compiles it, which takes some ten seconds; the
+machine code is kept where numba keeps it (beside this package, or in the user's cache, or in NUMBA_CACHE_DIR).
+"""
+
+import logging
+import threading
+import time
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+
+from classifier.article import normalise
+from classifier.features import TermVector, TermVectorizer
+from classifier.lexicon import Lexicon
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from classifier.kernel import Kernel
+
+PLAIN_CHARACTERS = 1_000_000  # read by plain Python, at about 4 MB/s, before the compiled pass is fetched
+BATCH_CHARACTERS = 100_000  # one batch and what it needs fit the second-level cache
+BATCH_TEXTS = 1_000
+COLUMNS = 16  # rows of weights are padded to a multiple of this many float32 numbers: one cache line
+
+_log = logging.getLogger(__name__)
+_lock = threading.Lock()
+_Given = TypeVar("_Given")
+_Made = TypeVar("_Made")
+
+
+def pack_rows(weights: "NDArray[np.float32]", relevance: "NDArray[np.float32]") -> "NDArray[np.float32]":
+    """
+    Return the rows a `Scorer` adds up.
+
+    Args:
+        weights: shape (n_terms, n_labels).
+        relevance: shape (n_terms,).
+
+    Returns:
+        float32 of shape (n_terms, width), width a multiple of `COLUMNS`: weights, relevance, zeros.
+    """
+    n_terms, n_labels = weights.shape
+    rows = np.zeros((n_terms, row_width(n_labels)), np.float32)
+    rows[:, :n_labels] = weights
+    rows[:, n_labels] = relevance
+    return rows
+
+
+def row_width(n_labels: int) -> int:
+    """Return the width of the rows of a model with so many labels."""
+    return -(-(n_labels + 1) // COLUMNS) * COLUMNS
+
+
+class Scorer:
+    """
+    The text pass of one model.
+
+    Safe to use from several threads at once. Neither the rows nor anything derived from them is ever copied per call.
+    """
+
+    def __init__(self, vectorizer: TermVectorizer, lexicon: Lexicon, rows: "NDArray[np.float32]") -> None:
+        self._vectorizer = vectorizer
+        self._lexicon = lexicon
+        self._rows = rows
+        self._kernel: Kernel | None = None
+        self._has_tried = False
+        self._plain_characters = 0
+
+    def warm_up(self) -> bool:
+        """
+        Fetch the compiled pass now; return whether it is there.
+
+        Where numba cannot be imported a warning says so, once in the life of the process.
+        """
+        with _lock:
+            if not self._has_tried:
+                self._kernel = fetch_kernel(self._vectorizer, self._lexicon, self._rows)
+                self._has_tried = True
+        return self._kernel is not None
+
+    def run(self, texts: "Sequence[str | bytes]") -> "tuple[NDArray[np.float32], NDArray[np.int32]]":
+        """
+        Read texts; bytes are UTF-8, and what is broken in them stands between words.
+
+        Returns:
+            The sums of the rows of each text's terms times their tf-idf weights, float32 of shape (n_texts, width),
+            and how many tokens, known ones and frequent ones each text has, int32 of shape (n_texts, 3).
+        """
+        if self._kernel is None and not self._has_tried:
+            self._plain_characters += sum(map(len, texts))
+            if self._plain_characters > PLAIN_CHARACTERS:
+                self.warm_up()
+        if self._kernel is None:
+            sums = np.empty((len(texts), self._rows.shape[1]), np.float32)
+            facts = np.empty((len(texts), 3), np.int32)
+            left: Iterable[int] = range(len(texts))
+        else:
+            sums, facts = self._kernel.run(texts)
+            left = np.flatnonzero(facts[:, 0] < 0).tolist()
+        for position in left:
+            vector = self._vector(texts[position])
+            sums[position] = vector.values @ self._rows[vector.indices]
+            facts[position] = vector.n_tokens, vector.n_known, vector.n_frequent
+        return sums, facts
+
+    def _vector(self, text: str | bytes) -> TermVector:
+        normal = normalise(text.decode("utf-8", "replace") if isinstance(text, bytes) else text)
+        return self._vectorizer.transform(normal, self._lexicon.concepts(normal))
+
+
+_warned = False
+
+
+def fetch_kernel(vectorizer: TermVectorizer, lexicon: Lexicon, rows: "NDArray[np.float32]") -> "Kernel | None":
+    """Return the compiled pass for these, ready to work; None and a warning where numba cannot be imported."""
+    global _warned  # noqa: PLW0603 - once in the life of the process
+    started = time.perf_counter()
+    try:
+        from classifier.kernel import Kernel  # noqa: PLC0415 - costs half a second and 80 MB
+    except (ImportError, OSError) as error:
+        if not _warned:
+            _warned = True
+            message = f"numba cannot be imported ({error}); texts are scored by slower code, with the same results"
+            warnings.warn(message, RuntimeWarning, stacklevel=4)
+        return None
+    kernel = Kernel(vectorizer, lexicon, rows)
+    kernel.run(["Compiled, or read from where it is kept, before the first article."])
+    _log.debug("compiled text pass ready", extra={"seconds": round(time.perf_counter() - started, 2)})
+    return kernel
+
+
+def batches(texts: Iterable[_Given], size_of: Callable[[_Given], int]) -> Iterator[list[_Given]]:
+    """Yield the texts in lists of about `BATCH_CHARACTERS`, in order, without reading far ahead."""
+    batch: list[_Given] = []
+    size = 0
+    for text in texts:
+        batch.append(text)
+        size += size_of(text)
+        if size >= BATCH_CHARACTERS or len(batch) >= BATCH_TEXTS:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def in_order(work: Callable[[_Given], _Made], items: Iterable[_Given], threads: int) -> Iterator[_Made]:
+    """
+    Yield what *work* makes of each item, in order, with so many threads at work and as many items waiting.
+
+    Raises:
+        ValueError: *threads* is below one.
+    """
+    if threads < 1:
+        message = f"threads: at least 1 needed, got {threads}"
+        raise ValueError(message)
+    if threads == 1:
+        yield from map(work, items)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        waiting: deque[Future[_Made]] = deque()
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) >= 2 * threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
