@@ -118,7 +118,7 @@ def _read(texts: Sequence[str], lexicon: Lexicon) -> tuple[list[str], NDArray[np
         numbers = [[words.setdefault(token, len(words)) for token in tokens] for tokens in _tokens(texts, lexicon)]
         bounds = np.cumsum([0, *map(len, numbers)])
         return list(words), np.fromiter(chain.from_iterable(numbers), np.int64, int(bounds[-1])), bounds
-    spelled = [kernel.spell(text) or kernel.spell(_plain(text, lexicon), is_plain=True) for text in texts]
+    spelled = [kernel.spell(text) or kernel.spell_plain(_plain(text, lexicon)) for text in texts]
     hashes = np.concatenate([np.empty(0, np.uint64), *(spelling.hashes for spelling in spelled)])
     _, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
     bounds = np.cumsum([0, *(len(spelling.hashes) for spelling in spelled)])

@@ -17,11 +17,12 @@ fits the cache: most pairs of a text are no terms, and nearly all of those end a
 Memory. Terms come in the order of their frequency, so the rows most texts need lie side by side. The weight rows are
 the model's own array (memory-mapped from its file), never copied; tables are built once per process, scratch memory
 once per thread. The compiled code holds no reference to Python objects and runs without the GIL.
-"""
-# numba reads this source, not a checker: arrays come in without types, and loops are spelled out.
-# ruff: noqa: ANN001, ANN202, ANN003, C901, PLR0912, PLR0914, PLR0915, PLR0917, PLR2004, PLW2901, SIM108, E741
-# mypy: allow-untyped-defs, allow-untyped-calls, allow-untyped-decorators, disallow-any-generics=False
 
+Longer than most modules: what is compiled together stands together. numba reads the compiled functions, not a type
+checker, so they come without annotations.
+"""
+
+import itertools
 import sys
 import threading
 from collections.abc import Sequence
@@ -366,7 +367,7 @@ def _fold(raw, begin, end, folded, pages, entries, sequences, blank_entities, is
 
 @inlined
 def _cut(folded, size, starts, ends, at_underscores):  # pragma: no cover - compiled
-    """Write where runs of word characters start and end; return how many there are, and whether one has an underscore."""
+    """Write where runs of word characters start and end; return how many there are, and if any has an underscore."""
     n_starts, n_ends = np.int64(0), np.int64(0)
     carry, underscores = U0, U0
     for i in range(0, size + 1, LANES):
@@ -844,7 +845,7 @@ _FILTER_BITS = 16  # per pair
 
 
 def build_tables(vectorizer: TermVectorizer, lexicon: Lexicon, rows: "np.ndarray") -> tuple[Tables, list[str]]:
-    """Return what the pass needs for a vocabulary, a lexicon and rows of shape (n_terms, width), and words by number."""
+    """Return what the pass needs for a vocabulary, a lexicon and rows (n_terms, width), and the words by number."""
     number: dict[str, int] = {}  # of every word that can matter, from 1 on
     n_terms = len(vectorizer.terms)
     info: list[int] = [n_terms]
@@ -867,7 +868,7 @@ def build_tables(vectorizer: TermVectorizer, lexicon: Lexicon, rows: "np.ndarray
             pair_terms.append(position)
     for position in vectorizer.frequent:
         info[number[vectorizer.terms[position]]] |= 1 << _IS_FREQUENT
-    nodes = [((), False)]
+    nodes: list[tuple[tuple[str, ...], bool]] = [((), False)]
     edges: list[int] = []
     edge_nodes: list[int] = []
     waiting = []
@@ -929,12 +930,12 @@ def _distinct_hashes(words: Sequence[str]) -> "tuple[np.uint64, np.ndarray]":
     raw = np.frombuffer(b"".join([*encoded, bytes(PAD)]), np.uint8)
     bounds = np.cumsum([0, *map(len, encoded)])
     hashes = np.empty(len(encoded), np.uint64)
-    seed = _M3
-    while True:
+    seeds = (np.uint64(attempt * int(_M1) % 2**64) for attempt in itertools.count(1))
+    for seed in seeds:  # pragma: no branch - it ends when all differ
         hash_words(raw, bounds, seed, hashes)
         if len(np.unique(hashes)) == len(hashes):
-            return seed, hashes
-        seed += _M1
+            break
+    return seed, hashes
 
 
 def _word_slots(hashes):
@@ -1003,8 +1004,17 @@ class Kernel:
         run(raw, bounds, self._tables, self._scratch(int(np.diff(bounds).max(initial=0))), sums, facts)
         return sums, facts
 
-    def spell(self, text: str, *, is_plain: bool = False) -> Spelling | None:
-        """Return tokens and concepts; None where Python has to find them, to hand them over as plain text."""
+    def spell(self, text: str) -> Spelling | None:
+        """Return tokens and concepts; None where Python has to find them, for `spell_plain`."""
+        return self._spell(text, is_plain=False)
+
+    def spell_plain(self, text: str) -> Spelling:
+        """Return the tokens of a text that is nothing but tokens with blanks between."""
+        spelling = self._spell(text, is_plain=True)
+        assert spelling is not None  # noqa: S101 - what is taken as it stands depends on no neighbour
+        return spelling
+
+    def _spell(self, text: str, *, is_plain: bool) -> Spelling | None:
         raw, bounds = _gather([text])
         scratch = self._scratch(int(bounds[1]))
         hashes, facts = np.empty(len(scratch.tokens), np.uint64), np.empty(3, np.int64)
@@ -1043,16 +1053,14 @@ class Kernel:
 def _gather(texts: "Sequence[str | bytes]") -> "tuple[np.ndarray, np.ndarray]":
     """Return the texts as UTF-8 in one array with `PAD` bytes behind, and where each begins and ends."""
     bounds = np.zeros(len(texts) + 1, np.int64)
-    parts: Sequence[str | bytes]
     try:
-        joined = "".join(texts)  # type: ignore[arg-type]
-        is_ascii = joined.isascii()
+        joined = "".join([*texts, "\0" * PAD])  # type: ignore[list-item]
     except TypeError:  # bytes among them
-        is_ascii = False
-    if is_ascii:
-        parts, raw = texts, (joined + "\0" * PAD).encode()
+        joined = "\x80"
+    if joined.isascii():
+        raw, lengths = joined.encode(), map(len, texts)
     else:
         parts = [text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass") for text in texts]
-        raw = b"".join([*parts, bytes(PAD)])
-    np.cumsum(np.fromiter(map(len, parts), np.int64, len(parts)), out=bounds[1:])
+        raw, lengths = b"".join([*parts, bytes(PAD)]), map(len, parts)
+    np.cumsum(np.fromiter(lengths, np.int64, len(texts)), out=bounds[1:])
     return np.frombuffer(raw, np.uint8), bounds

@@ -10,7 +10,6 @@ machine code is kept where numba keeps it (beside this package, or in the user's
 
 import logging
 import threading
-import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -125,7 +124,6 @@ _warned = False
 def fetch_kernel(vectorizer: TermVectorizer, lexicon: Lexicon, rows: "NDArray[np.float32]") -> "Kernel | None":
     """Return the compiled pass for these, ready to work; None and a warning where numba cannot be imported."""
     global _warned  # noqa: PLW0603 - once in the life of the process
-    started = time.perf_counter()
     try:
         from classifier.kernel import Kernel  # noqa: PLC0415 - costs half a second and 80 MB
     except (ImportError, OSError) as error:
@@ -136,7 +134,7 @@ def fetch_kernel(vectorizer: TermVectorizer, lexicon: Lexicon, rows: "NDArray[np
         return None
     kernel = Kernel(vectorizer, lexicon, rows)
     kernel.run(["Compiled, or read from where it is kept, before the first article."])
-    _log.debug("compiled text pass ready", extra={"seconds": round(time.perf_counter() - started, 2)})
+    _log.debug("compiled text pass ready")
     return kernel
 
 

@@ -288,7 +288,7 @@ def _with_relevance(data: _Data, spec: TrainingSpec) -> _Data:
     Unknown of background, which shows no off-topic texts of the genre, and of all when too few examples have none.
     """
     has_any = data.positive.any(axis=1)
-    is_own = np.arange(len(has_any)) < data.n_own
+    is_own = np.arange(len(data.positive)) < data.n_own
     is_enough = int((~has_any & is_own).sum()) >= spec.relevance_min_negatives
     return replace(
         data,

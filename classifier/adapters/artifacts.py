@@ -269,7 +269,7 @@ def _read_lexicon(path: Path) -> Lexicon:
 
 
 def _pack_arrays(model: Model) -> bytes:
-    arrays = {
+    arrays: dict[str, NDArray[Any]] = {
         "terms": np.frombuffer("\n".join(model.vectorizer.terms).encode("utf-8"), np.uint8),
         "idf": model.vectorizer.idf,
         "rows": model.rows,

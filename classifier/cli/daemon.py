@@ -27,6 +27,7 @@ def watch_command(config: Path) -> None:
 
     _log_to_stderr()
     with open_app(config) as app:
+        app.model.warm_up()  # now, and not when the first article comes
         settings = app.checked.settings
         jobs = {"scan": Job(app.ingest.run, settings.folder.scan_every_s)}
         for endpoint_id in app.endpoint_ids:

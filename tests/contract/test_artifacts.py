@@ -80,6 +80,42 @@ def test_saving_again_replaces_the_folder_and_leaves_nothing_beside_it(folder: P
     assert [path.name for path in folder.parent.iterdir()] == ["small"]
 
 
+def test_a_folder_of_the_first_format_is_still_read(folder: Path, small_training: Training) -> None:
+    """Weights and relevance were arrays of their own, compressed, in any order of terms."""
+    import hashlib  # noqa: PLC0415
+
+    model = small_training.model
+    buffer = io.BytesIO()
+    np.savez_compressed(
+        buffer,
+        terms=np.frombuffer("\n".join(model.vectorizer.terms).encode(), np.uint8),
+        idf=model.vectorizer.idf,
+        weights=model.weights,
+        intercepts=model.intercepts,
+        relevance=model.relevance,
+        relevance_intercept=np.float32(model.relevance_intercept),
+    )
+    (folder / "scorer.npz").write_bytes(buffer.getvalue())
+    digest = hashlib.sha256(buffer.getvalue()).hexdigest()
+    _edit_manifest(folder, lambda m: m["sha256"].update({"scorer.npz": digest}))
+    _edit_manifest(folder, lambda m: m.update(format_version=1))
+
+    np.testing.assert_array_equal(
+        load_model(folder).score(["new wind farm"]).values, model.score(["new wind farm"]).values
+    )
+
+
+def test_rows_are_mapped_and_not_copied(folder: Path) -> None:
+    """Processes share them; nobody can write to them; and numpy reads the file as the plain archive it is."""
+    rows = load_model(folder).rows
+
+    assert isinstance(rows.base, np.memmap)
+    assert not rows.flags.writeable
+    assert rows.ctypes.data % 64 == 0
+    with np.load(folder / "scorer.npz", allow_pickle=False) as archive:
+        np.testing.assert_array_equal(archive["rows"], rows)
+
+
 def test_saving_the_same_model_gives_the_same_bytes(folder: Path, tmp_path: Path, small_training: Training) -> None:
     """File by file."""
     other = tmp_path / "elsewhere" / "small"
@@ -137,7 +173,7 @@ _FAULTS: dict[str, tuple[Callable[[Path], object], type[ModelError], str]] = {
     "other-format": (
         lambda f: _edit_manifest(f, lambda m: m.update(format_version=99)),
         ModelIncompatibleError,
-        "format version 1 needed, got 99; train the model again",
+        "format version 2 needed, got 99; train the model again",
     ),
     "no-digests": (lambda f: _edit_manifest(f, lambda m: m.pop("sha256")), ModelCorruptError, "it has no digests"),
     "digest-outside": (
@@ -194,6 +230,16 @@ _FAULTS: dict[str, tuple[Callable[[Path], object], type[ModelError], str]] = {
     ),
     "other-type": (lambda f: _replace_arrays(f, intercepts=np.zeros(6)), ModelCorruptError, "finite float32"),
     "other-shape": (lambda f: _replace_arrays(f, intercepts=np.zeros(5, np.float32)), ModelCorruptError, "shapes"),
+    "rows-cut-off": (
+        lambda f: _replace_arrays(f, rows=np.zeros((3, 16), np.float32)),
+        ModelCorruptError,
+        "shapes",
+    ),
+    "rows-by-columns": (
+        lambda f: _replace_arrays(f, rows=np.zeros((3, 16), np.float32, order="F")),
+        ModelCorruptError,
+        "no archive of the arrays",
+    ),
     "array-missing": (lambda f: _replace_arrays(f, idf=None), ModelCorruptError, "no archive of the arrays"),
     "pickle-inside": (
         lambda f: _replace_arrays(f, idf=np.array([{"a": 1}], dtype=object)),

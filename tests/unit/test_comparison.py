@@ -86,8 +86,9 @@ def test_a_figure_that_one_model_does_not_have_has_no_difference(before: Model, 
 def test_models_of_other_labels_are_refused(before: Model) -> None:
     """The message names the labels that only one of them has."""
     facets = [{"id": "sector", "label": [{"id": "charging"}, {"id": "tidal"}]}]
+    n_terms = len(before.vectorizer.terms)
     other = dataclasses.replace(
-        before, taxonomy=parse_taxonomy({"facet": facets}), weights=np.zeros((1, 2), np.float32)
+        before, taxonomy=parse_taxonomy({"facet": facets}), rows=np.zeros((n_terms, 16), np.float32)
     )
 
     with pytest.raises(ModelError, match=r"other labels than small@.*: city, plan, province, subsidy, tidal, wind"):
