@@ -18,7 +18,10 @@ from scipy.sparse import csr_matrix
 from classifier.article import normalise
 from classifier.features import WORDS_AND_PAIRS, NgramRange, TermVectorizer, tokenise
 from classifier.lexicon import Lexicon
+from classifier.rows import Rows
 from classifier.scorer import fetch_kernel
+
+_NO_ROWS = Rows.of(np.empty((0, 1)), np.empty(0))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,7 +115,7 @@ class _Counted:
 
 def _read(texts: Sequence[str], lexicon: Lexicon) -> tuple[list[str], NDArray[np.int64], NDArray[np.int64]]:
     """Return all different words, the number of each token of each text in a row, and where each text begins in it."""
-    kernel = fetch_kernel(TermVectorizer((), np.empty(0, np.float32)), lexicon, np.empty((0, 16), np.float32))
+    kernel = fetch_kernel(TermVectorizer((), np.empty(0, np.float32)), lexicon, _NO_ROWS)
     if kernel is None:
         words: dict[str, int] = {}
         numbers = [[words.setdefault(token, len(words)) for token in tokens] for tokens in _tokens(texts, lexicon)]

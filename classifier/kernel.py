@@ -37,6 +37,7 @@ from numba.extending import intrinsic
 from classifier.characters import character_tables
 from classifier.features import TermVectorizer
 from classifier.lexicon import CONCEPT_PREFIX, Lexicon
+from classifier.rows import COLUMNS, Rows
 
 if config.DISABLE_JIT or sys.byteorder != "little":
     raise ImportError("NUMBA_DISABLE_JIT is set" if config.DISABLE_JIT else "a little-endian machine is needed")
@@ -49,7 +50,10 @@ _M1, _M2, _M3 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xD6E8FEB86659FD93), np
 ID_BITS = 20
 _ID_MASK = np.uint32((1 << ID_BITS) - 1)
 MAX_WORDS = (1 << ID_BITS) - 1
+_PAIR_BITS = np.uint64(24)  # of what a pair of numbers leads to; above it the pair, 20 bits each
+_PAIR_MASK = np.uint64((1 << 24) - 1)
 _MARK = np.uint64(0xFFF)
+ROWS_AT_ONCE = 4
 WINDOW = 8  # slots from its own on that an entry can be in
 _NO_MATCH = np.uint64(1 << (WINDOW - 1))
 # What to keep of the first and of the second eight bytes of a word, by its length.
@@ -196,6 +200,40 @@ def prefetch(typing, array, index):  # pragma: no cover - compiled
     return types.void(array, types.int64), generate
 
 
+@intrinsic
+def add_rows(typing, sums, rows, column, terms, values, first):  # pragma: no cover - compiled
+    """Add four rows, each times its value, to sixteen of the sums; *terms* and *values* from *first* on say which."""
+
+    def generate(context, builder, signature, args):
+        _, rows, column, _, _, first = args
+        narrow, wide = (ir.VectorType(kind, COLUMNS) for kind in (ir.IntType(16), ir.FloatType()))
+        width = builder.extract_value(context.make_array(signature.args[1])(context, builder, rows).shape, 1)
+        data = [
+            context.make_array(kind)(context, builder, value).data
+            for kind, value in zip(signature.args, args, strict=True)
+            if isinstance(kind, types.Array)
+        ]
+        target = builder.bitcast(builder.gep(data[0], [column]), wide.as_pointer())
+        total = builder.load(target)
+        total.align = 4
+        for lane in range(ROWS_AT_ONCE):
+            place = builder.add(first, ir.Constant(first.type, lane))
+            term = builder.sext(builder.load(builder.gep(data[2], [place])), first.type)
+            start = builder.add(builder.mul(term, width), column)
+            row = builder.load(builder.bitcast(builder.gep(data[1], [start]), narrow.as_pointer()))
+            row.align = 2
+            value = ir.Constant(wide, ir.Undefined)
+            number = builder.load(builder.gep(data[3], [place]))
+            for position in range(COLUMNS):
+                value = builder.insert_element(value, number, ir.Constant(ir.IntType(32), position))
+            total = builder.fadd(total, builder.fmul(builder.sitofp(row, wide), value))
+        stored = builder.store(total, target)
+        stored.align = 4
+        return context.get_dummy_value()
+
+    return types.void(sums, rows, types.int64, terms, values, types.int64), generate
+
+
 # -- bytes to words ---------------------------------------------------------------------------------------------------
 
 
@@ -209,7 +247,8 @@ class Scratch(NamedTuple):
     infos: "np.ndarray"  # uint64
     places: "np.ndarray"  # int32: where a look-up is worth it
     tokens: "np.ndarray"  # int32: word numbers of the tokens, then of the concepts
-    touched: "np.ndarray"  # int32
+    touched: "np.ndarray"  # int32: terms
+    values: "np.ndarray"  # float32: what to multiply their rows by
     counts: "np.ndarray"  # int32 of shape (n_terms + 1,)
 
 
@@ -417,9 +456,15 @@ def _is_foreign_token(folded, start, size, pages, plain):  # pragma: no cover - 
 
 
 @inlined
-def _mix(a, b):  # pragma: no cover - compiled
-    """Return the hash of two numbers below 2^32; no two pairs have the same."""
-    h = (a << np.uint64(32) | b) * _M1
+def _pair(a, b):  # pragma: no cover - compiled
+    """Return two numbers of twenty bits as one."""
+    return np.uint64(a) << np.uint64(ID_BITS) | np.uint64(b)
+
+
+@inlined
+def _mix(pair):  # pragma: no cover - compiled
+    """Return the hash of a pair of numbers; no two pairs have the same."""
+    h = pair * _M1
     h ^= h >> np.uint64(32)
     return h * _M2
 
@@ -444,19 +489,17 @@ class Tables(NamedTuple):
     seed: "np.uint64"
     slots: "np.ndarray"  # uint32: words; `WINDOW` more than a power of two
     records: "np.ndarray"  # uint64 of shape (2 * n_words,)
+    has_pairs: bool
     pair_filter: "np.ndarray"  # uint64: bits
-    pair_slots: "np.ndarray"  # uint32: the position of a pair plus one
-    pairs: "np.ndarray"  # uint64: the two word numbers
-    pair_terms: "np.ndarray"  # int32
+    pair_slots: "np.ndarray"  # uint64: two word numbers, and the term they are
     edge_filter: "np.ndarray"  # uint64: bits
-    edge_slots: "np.ndarray"  # uint32: the position of an edge plus one
-    edges: "np.ndarray"  # uint64: node and word number
-    edge_nodes: "np.ndarray"  # int32: the node an edge leads to
+    edge_slots: "np.ndarray"  # uint64: a node and a word number, and the node they lead to
     node_ends: "np.ndarray"  # uint8: whether a phrase ends here
     node_first: "np.ndarray"  # int32 of shape (n_nodes + 1,): where the concepts of a node begin
     node_concepts: "np.ndarray"  # int32: word numbers
     idf: "np.ndarray"  # float32 of shape (n_terms,)
-    rows: "np.ndarray"  # float32 of shape (n_terms, width), width a multiple of 16
+    scales: "np.ndarray"  # float32 of shape (n_terms,): what one in the row stands for
+    rows: "np.ndarray"  # int16 of shape (n_terms, width), width a multiple of `COLUMNS`
     logs: "np.ndarray"  # float32: 1 + ln n
 
 
@@ -496,21 +539,18 @@ def fill_words(hashes, slots, kept):  # pragma: no cover - compiled
 
 
 @compiled
-def fill_slots(hashes, slots):  # pragma: no cover - compiled
-    """Enter 1, 2, ... by their hashes into an open-addressing table of a power-of-two size."""
+def fill_pairs(pairs, values, slots, bits):  # pragma: no cover - compiled
+    """Enter pairs of numbers with what they lead to into an open-addressing table and into the filter before it."""
     shift = np.uint64(64) - np.uint64(trailing_zeros(np.uint64(slots.size)))
-    for k in range(hashes.size):
-        s = np.int64(hashes[k] >> shift)
+    bit_shift = np.uint64(58) - np.uint64(trailing_zeros(np.uint64(bits.size)))
+    for k in range(pairs.size):
+        h = _mix(pairs[k])
+        s = np.int64(h >> shift)
         while slots[s]:
             s = (s + 1) & (slots.size - 1)
-        slots[s] = k + 1
-
-
-@compiled
-def mix_pairs(numbers, hashes):  # pragma: no cover - compiled
-    """Write the hash of each pair of numbers."""
-    for k in range(numbers.size):
-        hashes[k] = _mix(numbers[k] >> np.uint64(32), numbers[k] & np.uint64(0xFFFFFFFF))
+        slots[s] = pairs[k] << _PAIR_BITS | np.uint64(values[k])
+        bit = h >> bit_shift
+        bits[bit >> np.uint64(6)] |= U1 << (bit & np.uint64(63))
 
 
 @inlined
@@ -536,13 +576,12 @@ def _look_up(folded, starts, ends, n, numbers, infos, seed, slots, records):  # 
 
 
 @inlined
-def _find(key, h, slots, keys):  # pragma: no cover - compiled
-    """Return the position of *key* with hash *h*, -1 when it is not there."""
-    s = np.int64(h >> (np.uint64(64) - np.uint64(trailing_zeros(np.uint64(slots.size)))))
+def _find(pair, slots):  # pragma: no cover - compiled
+    """Return what a pair of numbers leads to, -1 when it is not there."""
+    s = np.int64(_mix(pair) >> (np.uint64(64) - np.uint64(trailing_zeros(np.uint64(slots.size)))))
     while slots[s]:
-        at = np.int64(slots[s]) - 1
-        if keys[at] == key:
-            return at
+        if slots[s] >> _PAIR_BITS == pair:
+            return np.int64(slots[s] & _PAIR_MASK)
         s = (s + 1) & (slots.size - 1)
     return np.int64(-1)
 
@@ -564,8 +603,6 @@ def _walk(
     n_tokens,
     edge_filter,
     edge_slots,
-    edges,
-    edge_nodes,
     node_ends,
     node_first,
     node_concepts,
@@ -575,7 +612,7 @@ def _walk(
     n_places = np.int64(0)
     for k in range(n):
         node = infos[k] >> _ROOT_SHIFT
-        goes_on = _filtered(_mix(node, np.uint64(numbers[k + 1])), edge_filter, shift)
+        goes_on = _filtered(_mix(_pair(node, numbers[k + 1])), edge_filter, shift)
         places[n_places] = k
         n_places += (node != U0) & (goes_on | np.int64(infos[k] >> np.uint64(_IS_PHRASE) & U1))
     position = np.int64(0)
@@ -590,11 +627,10 @@ def _walk(
                 best, end = node, at
             if at >= n or numbers[at] == 0:
                 break
-            key = np.uint64(node) << np.uint64(32) | np.uint64(numbers[at])
-            edge = _find(key, _mix(np.uint64(node), np.uint64(numbers[at])), edge_slots, edges)
+            edge = _find(_pair(node, numbers[at]), edge_slots)
             if edge < 0:
                 break
-            node = np.int64(edge_nodes[edge])
+            node = edge
             at += 1
         position = end
         for c in range(node_first[best], node_first[best + 1]):
@@ -604,29 +640,33 @@ def _walk(
 
 
 @inlined
-def _weigh(touched, n, counts, idf, rows, logs, sums):  # pragma: no cover - compiled
+def _weigh(touched, n, counts, values, idf, scales, rows, logs, sums):  # pragma: no cover - compiled
     """Add up the weight rows of the terms counted, divide by the length of their vector, and set the counts to zero."""
     width = sums.size
     total = np.float32(0)
-    for l in range(width):
-        sums[l] = 0
     for k in range(n):
-        if k + 6 < n:
-            ahead = np.int64(touched[k + 6])
-            for l in range(0, width, 16):
-                prefetch(rows, ahead * width + l)
-        term = touched[k]
+        term = np.uint64(touched[k])
+        for column in range(0, width, 2 * COLUMNS):
+            prefetch(rows, np.int64(term) * width + column)
         count = counts[term]
         counts[term] = 0
         log = logs[count] if count < logs.size else np.float32(1 + np.log(np.float64(count)))
         value = log * idf[term]
         total += value * value
-        for l in range(width):
-            sums[l] += value * rows[term, l]
+        values[k] = value * scales[term]
+    while n % ROWS_AT_ONCE:
+        touched[n] = 0
+        values[n] = 0
+        n += 1
+    for column in range(0, width, COLUMNS):
+        for k in range(COLUMNS):
+            sums[column + k] = 0
+        for k in range(0, n, ROWS_AT_ONCE):
+            add_rows(sums, rows, column, touched, values, k)
     if total > 0:
         scale = np.float32(1) / np.sqrt(total)
-        for l in range(width):
-            sums[l] *= scale
+        for column in range(width):
+            sums[column] *= scale
 
 
 @compiled
@@ -643,69 +683,20 @@ def run(raw, bounds, tables, scratch, sums, facts):  # pragma: no cover - compil
         facts: int32 of shape (n_texts, 3): written: tokens, known ones, frequent ones; -1 where Python has to do it.
     """
     # An attribute of a tuple is a new reference each time, counted by an atomic instruction: never inside a loop.
-    pages, entries, plain, sequences, blank_entities = (
-        tables.pages,
-        tables.entries,
-        tables.plain,
-        tables.sequences,
-        tables.blank_entities,
-    )
-    seed, slots, records, pair_filter, pair_slots, pairs, pair_terms = (
-        tables.seed,
-        tables.slots,
-        tables.records,
-        tables.pair_filter,
-        tables.pair_slots,
-        tables.pairs,
-        tables.pair_terms,
-    )
-    edge_slots, edges, edge_nodes, node_ends, node_first, node_concepts = (
-        tables.edge_slots,
-        tables.edges,
-        tables.edge_nodes,
-        tables.node_ends,
-        tables.node_first,
-        tables.node_concepts,
-    )
-    idf, rows, logs = (
-        tables.idf,
-        tables.rows,
-        tables.logs,
-    )
-    # An attribute of a tuple is a new reference each time, counted by an atomic instruction: never inside a loop.
-    folded, starts, ends, numbers, infos = (
-        scratch.folded,
-        scratch.starts,
-        scratch.ends,
-        scratch.numbers,
-        scratch.infos,
-    )
-    places, tokens, touched, counts = scratch.places, scratch.tokens, scratch.touched, scratch.counts
-    pages, entries, plain, sequences, blank_entities = (
-        tables.pages,
-        tables.entries,
-        tables.plain,
-        tables.sequences,
-        tables.blank_entities,
-    )
+    folded, starts, ends = scratch.folded, scratch.starts, scratch.ends
+    numbers, infos, places = scratch.numbers, scratch.infos, scratch.places
+    tokens, touched, values, counts = scratch.tokens, scratch.touched, scratch.values, scratch.counts
+    pages, entries, plain = tables.pages, tables.entries, tables.plain
+    sequences, blank_entities = tables.sequences, tables.blank_entities
     seed, slots, records = tables.seed, tables.slots, tables.records
-    pair_filter, pair_slots, pairs, pair_terms = (
-        tables.pair_filter,
-        tables.pair_slots,
-        tables.pairs,
-        tables.pair_terms,
-    )
-    edge_filter, edge_slots, edges, edge_nodes = (
-        tables.edge_filter,
-        tables.edge_slots,
-        tables.edges,
-        tables.edge_nodes,
-    )
+    pair_filter, pair_slots = tables.pair_filter, tables.pair_slots
+    edge_filter, edge_slots = tables.edge_filter, tables.edge_slots
     node_ends, node_first, node_concepts = tables.node_ends, tables.node_first, tables.node_concepts
-    idf, rows, logs = tables.idf, tables.rows, tables.logs
+    idf, scales, rows, logs = tables.idf, tables.scales, tables.rows, tables.logs
     nothing = counts.size - 1  # what words that are no terms count as
-    has_lexicon, has_pairs = node_ends.size > 1, pairs.size > 0
+    has_lexicon, has_pairs = node_ends.size > 1, tables.has_pairs
     pair_shift = np.uint64(58) - np.uint64(trailing_zeros(np.uint64(pair_filter.size)))
+    slot_shift = np.uint64(64) - np.uint64(trailing_zeros(np.uint64(pair_slots.size)))
     for d in range(bounds.size - 1):
         size = _fold(raw, bounds[d], bounds[d + 1], folded, pages, entries, sequences, blank_entities, False)
         if size < 0:
@@ -747,8 +738,6 @@ def run(raw, bounds, tables, scratch, sums, facts):  # pragma: no cover - compil
                 n_words,
                 edge_filter,
                 edge_slots,
-                edges,
-                edge_nodes,
                 node_ends,
                 node_first,
                 node_concepts,
@@ -761,19 +750,23 @@ def run(raw, bounds, tables, scratch, sums, facts):  # pragma: no cover - compil
         if has_pairs:
             n_places = np.int64(0)
             for k in range(1, n_tokens):
+                h = _mix(_pair(tokens[k - 1], tokens[k]))
                 places[n_places] = k
-                n_places += _filtered(_mix(np.uint64(tokens[k - 1]), np.uint64(tokens[k])), pair_filter, pair_shift)
+                n_places += _filtered(h, pair_filter, pair_shift)
             for p in range(n_places):
                 k = np.int64(places[p])
-                a, b = np.uint64(tokens[k - 1]), np.uint64(tokens[k])
-                at = _find(a << np.uint64(32) | b, _mix(a, b), pair_slots, pairs)
+                if p + 8 < n_places:
+                    ahead = np.int64(places[p + 8])
+                    h = _mix(_pair(tokens[ahead - 1], tokens[ahead]))
+                    prefetch(pair_slots, np.int64(h >> slot_shift))
+                at = _find(_pair(tokens[k - 1], tokens[k]), pair_slots)
                 if at >= 0:
-                    term = np.uint64(pair_terms[at])
+                    term = np.uint64(at)
                     touched[n_touched] = term
                     n_touched += counts[term] == 0
                     counts[term] += 1
         facts[d, 0], facts[d, 1], facts[d, 2] = n_words, n_known, n_frequent
-        _weigh(touched, n_touched, counts, idf, rows, logs, sums[d])
+        _weigh(touched, n_touched, counts, values, idf, scales, rows, logs, sums[d])
 
 
 @compiled
@@ -818,8 +811,6 @@ def spell(raw, end, tables, scratch, is_plain, hashes, facts):  # pragma: no cov
             0,
             tables.edge_filter,
             tables.edge_slots,
-            tables.edges,
-            tables.edge_nodes,
             tables.node_ends,
             tables.node_first,
             tables.node_concepts,
@@ -844,7 +835,7 @@ def spell(raw, end, tables, scratch, is_plain, hashes, facts):  # pragma: no cov
 _FILTER_BITS = 16  # per pair
 
 
-def build_tables(vectorizer: TermVectorizer, lexicon: Lexicon, rows: "np.ndarray") -> tuple[Tables, list[str]]:
+def build_tables(vectorizer: TermVectorizer, lexicon: Lexicon, rows: Rows) -> tuple[Tables, list[str]]:
     """Return what the pass needs for a vocabulary, a lexicon and rows (n_terms, width), and the words by number."""
     number: dict[str, int] = {}  # of every word that can matter, from 1 on
     n_terms = len(vectorizer.terms)
@@ -864,7 +855,7 @@ def build_tables(vectorizer: TermVectorizer, lexicon: Lexicon, rows: "np.ndarray
         if not blank:
             info[note(term)] = position | 1 << _IS_TERM
         else:
-            pairs.append(note(first) << 32 | note(second))
+            pairs.append(note(first) << ID_BITS | note(second))
             pair_terms.append(position)
     for position in vectorizer.frequent:
         info[number[vectorizer.terms[position]]] |= 1 << _IS_FREQUENT
@@ -879,38 +870,36 @@ def build_tables(vectorizer: TermVectorizer, lexicon: Lexicon, rows: "np.ndarray
     while waiting:
         parent, branch = waiting.pop()
         for word, node in branch.items():
-            edges.append(parent << 32 | note(word))
+            edges.append(parent << ID_BITS | note(word))
             edge_nodes.append(len(nodes))
             waiting.append((len(nodes), node))
             nodes.append((node.labels, node.ends))
     concepts = [[note(CONCEPT_PREFIX + label) for label in labels] for labels, _ in nodes]
-    if len(info) > MAX_WORDS:
-        raise ValueError(f"a model of at most {MAX_WORDS} words needed, got {len(info)}")
+    if max(len(info), len(nodes)) > MAX_WORDS or n_terms > MAX_TERMS:
+        message = f"a model of at most {MAX_WORDS} words and {MAX_TERMS} terms needed, got {len(info)} and {n_terms}"
+        raise ValueError(message)
     seed, hashes = _distinct_hashes(list(number))
     records = np.zeros(2 * len(info), np.uint64)
     records[2::2] = hashes
     records[1::2] = info
-    pair_keys, edge_keys = np.array(pairs, np.uint64), np.array(edges, np.uint64)
-    pair_filter, pair_slots = _filter_and_slots(pair_keys)
-    edge_filter, edge_slots = _filter_and_slots(edge_keys)
+    pair_filter, pair_slots = _filter_and_slots(pairs, pair_terms)
+    edge_filter, edge_slots = _filter_and_slots(edges, edge_nodes)
     tables = Tables(
         *character_tables(),
         seed=seed,
         slots=_word_slots(hashes),
         records=records,
+        has_pairs=bool(pairs),
         pair_filter=pair_filter,
         pair_slots=pair_slots,
-        pairs=pair_keys,
-        pair_terms=np.array(pair_terms, np.int32),
         edge_filter=edge_filter,
         edge_slots=edge_slots,
-        edges=edge_keys,
-        edge_nodes=np.array(edge_nodes, np.int32),
         node_ends=np.array([ends for _, ends in nodes], np.uint8),
         node_first=np.cumsum([0, *map(len, concepts)], dtype=np.int32),
         node_concepts=np.array([word for row in concepts for word in row], np.int32),
         idf=vectorizer.idf,
-        rows=rows,
+        scales=rows.scales,
+        rows=rows.numbers,
         logs=(1 + np.log(np.arange(1e-9, 256))).astype(np.float32),
     )
     return Tables(*(_frozen(table) for table in tables)), ["", *number]
@@ -947,17 +936,12 @@ def _word_slots(hashes):
         size *= 2
 
 
-def _filter_and_slots(keys):
-    """Return a bit filter and an open-addressing table for pairs of numbers."""
-    hashes = np.empty(len(keys), np.uint64)
-    mix_pairs(keys, hashes)
-    words = _power_of_two(len(keys) * _FILTER_BITS // 64)
-    bits = hashes >> np.uint64(58 - (words.bit_length() - 1))
-    filter_ = np.zeros(words, np.uint64)
-    np.bitwise_or.at(filter_, (bits >> np.uint64(6)).astype(np.int64), np.uint64(1) << (bits & np.uint64(63)))
-    slots = np.zeros(_power_of_two(2 * len(keys)), np.uint32)
-    fill_slots(hashes, slots)
-    return filter_, slots
+def _filter_and_slots(pairs, values):
+    """Return a bit filter and an open-addressing table for pairs of numbers and what they lead to."""
+    bits = np.zeros(_power_of_two(len(pairs) * _FILTER_BITS // 64), np.uint64)
+    slots = np.zeros(_power_of_two(2 * len(pairs)), np.uint64)
+    fill_pairs(np.array(pairs, np.uint64), np.array(values, np.int64), slots, bits)
+    return bits, slots
 
 
 def _power_of_two(size: int) -> int:
@@ -991,7 +975,7 @@ class Spelling(NamedTuple):
 class Kernel:
     """The compiled pass for one model."""
 
-    def __init__(self, vectorizer: TermVectorizer, lexicon: Lexicon, rows: "np.ndarray") -> None:
+    def __init__(self, vectorizer: TermVectorizer, lexicon: Lexicon, rows: Rows) -> None:
         self._tables, self._words = build_tables(vectorizer, lexicon, rows)
         self._most_concepts = int(np.diff(self._tables.node_first).max())
         self._local = threading.local()
@@ -1041,9 +1025,10 @@ class Kernel:
                 ends=np.empty(runs, np.int32),
                 numbers=np.empty(runs, np.int32),
                 tokens=np.empty(runs * (1 + self._most_concepts), np.int32),
-                touched=np.empty(2 * runs * (1 + self._most_concepts), np.int32),
+                touched=np.empty(2 * runs * (1 + self._most_concepts) + ROWS_AT_ONCE, np.int32),
                 infos=np.empty(runs, np.uint64),
                 places=np.empty(runs * (1 + self._most_concepts), np.int32),
+                values=np.empty(2 * runs * (1 + self._most_concepts) + ROWS_AT_ONCE, np.float32),
                 counts=np.zeros(len(self._tables.idf) + 1, np.int32),
             )
             self._local.scratch = kept
@@ -1054,13 +1039,13 @@ def _gather(texts: "Sequence[str | bytes]") -> "tuple[np.ndarray, np.ndarray]":
     """Return the texts as UTF-8 in one array with `PAD` bytes behind, and where each begins and ends."""
     bounds = np.zeros(len(texts) + 1, np.int64)
     try:
-        joined = "".join([*texts, "\0" * PAD])  # type: ignore[list-item]
+        is_ascii = all(map(str.isascii, texts))  # type: ignore[arg-type]
     except TypeError:  # bytes among them
-        joined = "\x80"
-    if joined.isascii():
-        raw, lengths = joined.encode(), map(len, texts)
+        is_ascii = False
+    if is_ascii:
+        raw, lengths = "".join([*texts, "\0" * PAD]).encode(), map(len, texts)  # type: ignore[list-item]
     else:
-        parts = [text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass") for text in texts]
+        parts = [text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text for text in texts]
         raw, lengths = b"".join([*parts, bytes(PAD)]), map(len, parts)
     np.cumsum(np.fromiter(lengths, np.int64, len(texts)), out=bounds[1:])
     return np.frombuffer(raw, np.uint8), bounds

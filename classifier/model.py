@@ -18,7 +18,8 @@ from classifier.article import Article, normalise, normalise_mapped, sentence_sp
 from classifier.errors import ModelError
 from classifier.features import TermVectorizer
 from classifier.lexicon import CONCEPT_PREFIX, Lexicon
-from classifier.scorer import Scorer, batches, in_order, row_width
+from classifier.rows import Rows, row_width
+from classifier.scorer import Scorer, batches, in_order
 from classifier.tags import Abstention, Bands, Scores, Tags, decide_tags
 from classifier.taxonomy import Taxonomy
 
@@ -102,9 +103,9 @@ class Model:
         bands: limits per label.
         lexicon: phrases that make concept terms.
         vectorizer: vocabulary and inverse document frequencies.
-        rows: float32 of shape (n_terms, width): see `pack_rows`.
+        rows: what each term adds to each label, and what it says for a text having any label at all.
         intercepts: float32 of shape (n_labels,).
-        relevance_intercept: added to the sum of `relevance`; a text for which that is negative is off-topic.
+        relevance_intercept: added to the sum of relevance; a text for which that is negative is off-topic.
     """
 
     name: str
@@ -113,26 +114,21 @@ class Model:
     bands: Mapping[str, Bands]
     lexicon: Lexicon
     vectorizer: TermVectorizer
-    rows: "NDArray[np.float32]"
+    rows: Rows
     intercepts: "NDArray[np.float32]"
     relevance_intercept: float
     _scorer: Scorer = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         shape = (len(self.vectorizer.terms), row_width(len(self.labels)))
-        if self.rows.shape != shape:
-            raise ModelError(self.name, f"rows of shape {shape} needed, got {self.rows.shape}; use pack_rows")
+        if self.rows.numbers.shape != shape:
+            raise ModelError(self.name, f"rows of shape {shape} needed, got {self.rows.numbers.shape}")
         object.__setattr__(self, "_scorer", Scorer(self.vectorizer, self.lexicon, self.rows))
 
     @property
     def weights(self) -> "NDArray[np.float32]":
-        """What each term adds to each label, float32 of shape (n_terms, n_labels): a view."""
-        return self.rows[:, : len(self.labels)]
-
-    @property
-    def relevance(self) -> "NDArray[np.float32]":
-        """What each term says for a text having any label at all, float32 of shape (n_terms,): a view."""
-        return self.rows[:, len(self.labels)]
+        """What each term adds to each label: float32 of shape (n_terms, n_labels), made when asked for."""
+        return self.rows.numbers[:, : len(self.labels)] * self.rows.scales[:, np.newaxis]
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -200,7 +196,7 @@ class Model:
         page = _Page(text)
         found = [(CONCEPT_PREFIX + name, span) for name, span in self.lexicon.find(page.normal)]
         vector = self.vectorizer.transform(page.normal, [term for term, _ in found])
-        weights = vector.values * self.weights[vector.indices, column]
+        weights = vector.values * self.rows.column(column)[vector.indices]
         places = self.vectorizer.find(page.normal, found)
         contributions = [
             Contribution(

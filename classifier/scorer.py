@@ -21,6 +21,7 @@ import numpy as np
 from classifier.article import normalise
 from classifier.features import TermVector, TermVectorizer
 from classifier.lexicon import Lexicon
+from classifier.rows import Rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,35 +31,11 @@ if TYPE_CHECKING:
 PLAIN_CHARACTERS = 1_000_000  # read by plain Python, at about 4 MB/s, before the compiled pass is fetched
 BATCH_CHARACTERS = 100_000  # one batch and what it needs fit the second-level cache
 BATCH_TEXTS = 1_000
-COLUMNS = 16  # rows of weights are padded to a multiple of this many float32 numbers: one cache line
 
 _log = logging.getLogger(__name__)
 _lock = threading.Lock()
 _Given = TypeVar("_Given")
 _Made = TypeVar("_Made")
-
-
-def pack_rows(weights: "NDArray[np.float32]", relevance: "NDArray[np.float32]") -> "NDArray[np.float32]":
-    """
-    Return the rows a `Scorer` adds up.
-
-    Args:
-        weights: shape (n_terms, n_labels).
-        relevance: shape (n_terms,).
-
-    Returns:
-        float32 of shape (n_terms, width), width a multiple of `COLUMNS`: weights, relevance, zeros.
-    """
-    n_terms, n_labels = weights.shape
-    rows = np.zeros((n_terms, row_width(n_labels)), np.float32)
-    rows[:, :n_labels] = weights
-    rows[:, n_labels] = relevance
-    return rows
-
-
-def row_width(n_labels: int) -> int:
-    """Return the width of the rows of a model with so many labels."""
-    return -(-(n_labels + 1) // COLUMNS) * COLUMNS
 
 
 class Scorer:
@@ -68,7 +45,7 @@ class Scorer:
     Safe to use from several threads at once. Neither the rows nor anything derived from them is ever copied per call.
     """
 
-    def __init__(self, vectorizer: TermVectorizer, lexicon: Lexicon, rows: "NDArray[np.float32]") -> None:
+    def __init__(self, vectorizer: TermVectorizer, lexicon: Lexicon, rows: Rows) -> None:
         self._vectorizer = vectorizer
         self._lexicon = lexicon
         self._rows = rows
@@ -101,7 +78,7 @@ class Scorer:
             if self._plain_characters > PLAIN_CHARACTERS:
                 self.warm_up()
         if self._kernel is None:
-            sums = np.empty((len(texts), self._rows.shape[1]), np.float32)
+            sums = np.empty((len(texts), self._rows.numbers.shape[1]), np.float32)
             facts = np.empty((len(texts), 3), np.int32)
             left: Iterable[int] = range(len(texts))
         else:
@@ -109,7 +86,7 @@ class Scorer:
             left = np.flatnonzero(facts[:, 0] < 0).tolist()
         for position in left:
             vector = self._vector(texts[position])
-            sums[position] = vector.values @ self._rows[vector.indices]
+            sums[position] = self._rows.add_up(vector.indices, vector.values)
             facts[position] = vector.n_tokens, vector.n_known, vector.n_frequent
         return sums, facts
 
@@ -121,7 +98,7 @@ class Scorer:
 _warned = False
 
 
-def fetch_kernel(vectorizer: TermVectorizer, lexicon: Lexicon, rows: "NDArray[np.float32]") -> "Kernel | None":
+def fetch_kernel(vectorizer: TermVectorizer, lexicon: Lexicon, rows: Rows) -> "Kernel | None":
     """Return the compiled pass for these, ready to work; None and a warning where numba cannot be imported."""
     global _warned  # noqa: PLW0603 - once in the life of the process
     try:

@@ -43,7 +43,7 @@ from classifier.examples import Example, truth_table
 from classifier.features import WORDS, WORDS_AND_PAIRS, NgramRange, TermVectorizer, vectorizer_settings
 from classifier.lexicon import NO_LEXICON, Lexicon
 from classifier.model import Model
-from classifier.scorer import pack_rows
+from classifier.rows import Rows
 from classifier.tags import Bands
 from classifier.taxonomy import Taxonomy
 
@@ -160,7 +160,6 @@ def train(
     keep = _strongest(coefficients, spec.max_terms)
     # The sigmoid of label k is folded into column k. Scores of the final fit are a little more extreme than those of
     # the folds; that is left.
-    weights = (coefficients[keep, :-1] * sigmoids[:, 0]).astype(np.float32)
     offsets = (intercepts[:-1] * sigmoids[:, 0] + sigmoids[:, 1]).astype(np.float32)
     terms = [data.counts.terms[column] for column in weighing.columns[keep]]
     idf = weighing.idf[keep].astype(np.float32)
@@ -173,7 +172,7 @@ def train(
         bands=bands,
         lexicon=lexicon,
         vectorizer=TermVectorizer(terms, idf, ngram_range),
-        rows=pack_rows(weights, coefficients[keep, -1].astype(np.float32)),
+        rows=Rows.of(coefficients[keep, :-1] * sigmoids[:, 0], coefficients[keep, -1]),
         intercepts=offsets,
         relevance_intercept=float(np.float32(intercepts[-1] - limit)),
     )
@@ -200,14 +199,15 @@ def build_pipeline(model: Model) -> Pipeline:
         vocabulary={term: i for i, term in enumerate(model.vectorizer.terms)},
     )
     vectorizer.idf_ = model.vectorizer.idf.astype(np.float64)
-    n_terms, n_labels = model.weights.shape
+    weights = model.weights
+    n_terms, n_labels = weights.shape
     classifier = OneVsRestClassifier(LogisticRegression())
     classifier.n_features_in_ = n_terms
     # As after a fit on an indicator matrix: several labels at once, each with its own column.
     classifier.label_binarizer_ = LabelBinarizer(sparse_output=True).fit(
         np.eye(max(2, n_labels), dtype=int)[:, :n_labels]
     )
-    classifier.estimators_ = [_fitted_regression(model.weights[:, k], model.intercepts[k]) for k in range(n_labels)]
+    classifier.estimators_ = [_fitted_regression(weights[:, k], model.intercepts[k]) for k in range(n_labels)]
     return make_pipeline(vectorizer, classifier)
 
 
@@ -504,7 +504,7 @@ def _between(ordered: NDArray[np.float64], last: int) -> float:
 def _model_id(model: Model) -> str:
     """Digest everything that decides a tag: 12 hex digits."""
     digest = hashlib.sha256("\n".join(model.vectorizer.terms).encode())
-    for array in (model.vectorizer.idf, model.weights, model.intercepts, model.relevance):
+    for array in (model.vectorizer.idf, model.rows.numbers, model.rows.scales, model.intercepts):
         digest.update(array.tobytes())
     facts = (
         [(facet.id, facet.plural, facet.needs, facet.label_ids) for facet in model.taxonomy],

@@ -29,7 +29,7 @@ from classifier.errors import ModelCorruptError, ModelError, ModelIncompatibleEr
 from classifier.features import WORDS, WORDS_AND_PAIRS, TermVectorizer
 from classifier.lexicon import Lexicon, parse_lexicon
 from classifier.model import Model
-from classifier.scorer import pack_rows, row_width
+from classifier.rows import Rows, row_width
 from classifier.tags import Bands
 from classifier.taxonomy import Facet, Label, Taxonomy
 
@@ -37,14 +37,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 # 1: first format, weights and relevance as compressed arrays of their own.
-# 2: rows (see `scorer.pack_rows`), not compressed, each array at a multiple of 64 bytes; ngram_range in the manifest.
+# 2: `Rows`, not compressed, each array at a multiple of 64 bytes; ngram_range in the manifest.
 FORMAT_VERSION = 2
 _READABLE = (1, 2)
 BUNDLED_MODEL = "nev-policy"
 MAX_ARRAY_BYTES = 1_000_000_000  # unpacked; a zip of zeros can be a million times larger than its file
 _MANIFEST, _SCORER, _LEXICON = "manifest.json", "scorer.npz", "lexicon.json"
 _PIPELINE, _CARD = "pipeline.joblib", "MODEL_CARD.md"
-_ARRAYS = ("terms", "idf", "rows", "intercepts", "relevance_intercept")
+_ARRAYS = ("terms", "idf", "rows", "scales", "intercepts", "relevance_intercept")
 _ARRAYS_1 = ("terms", "idf", "weights", "intercepts", "relevance", "relevance_intercept")
 _ALIGNMENT = 64
 _PADDING_FIELD = 0xD935  # the kind of extra field that zipalign uses for the same purpose
@@ -91,6 +91,7 @@ def load_model(path: Path | str | None = None) -> Model:
     shapes = {
         "idf": (len(terms),),
         "rows": (len(terms), row_width(len(labels))),
+        "scales": (len(terms),),
         "weights": (len(terms), len(labels)),
         "intercepts": (len(labels),),
         "relevance": (len(terms),),
@@ -105,8 +106,11 @@ def load_model(path: Path | str | None = None) -> Model:
         raise ModelCorruptError(folder / _MANIFEST, f"an ngram_range of [1, 1] or [1, 2] needed, got {ngram_range}")
     if set(bands) != set(labels):
         raise ModelCorruptError(folder / _MANIFEST, "bands and labels do not agree")
-    if not all(arrays[array].dtype == np.float32 and np.isfinite(arrays[array]).all() for array in shapes):
-        raise ModelCorruptError(folder / _SCORER, "an array holds something else than finite float32 numbers")
+    if not all(
+        arrays[array].dtype == (np.int16 if array == "rows" else np.float32) and np.isfinite(arrays[array]).all()
+        for array in shapes
+    ):
+        raise ModelCorruptError(folder / _SCORER, "an array holds something else than finite float32 or int16 numbers")
     return Model(
         name=name,
         id=model_id,
@@ -114,7 +118,9 @@ def load_model(path: Path | str | None = None) -> Model:
         bands=bands,
         lexicon=lexicon,
         vectorizer=TermVectorizer(terms, arrays["idf"], ngram_range),
-        rows=arrays["rows"] if "rows" in arrays else pack_rows(arrays["weights"], arrays["relevance"]),
+        rows=Rows(arrays["rows"], arrays["scales"])
+        if "rows" in arrays
+        else Rows.of(arrays["weights"], arrays["relevance"]),
         intercepts=arrays["intercepts"],
         relevance_intercept=float(arrays["relevance_intercept"]),
     )
@@ -272,7 +278,8 @@ def _pack_arrays(model: Model) -> bytes:
     arrays: dict[str, NDArray[Any]] = {
         "terms": np.frombuffer("\n".join(model.vectorizer.terms).encode("utf-8"), np.uint8),
         "idf": model.vectorizer.idf,
-        "rows": model.rows,
+        "rows": model.rows.numbers,
+        "scales": model.rows.scales,
         "intercepts": model.intercepts,
         "relevance_intercept": np.array(model.relevance_intercept, np.float32),
     }

@@ -92,7 +92,7 @@ def test_a_folder_of_the_first_format_is_still_read(folder: Path, small_training
         idf=model.vectorizer.idf,
         weights=model.weights,
         intercepts=model.intercepts,
-        relevance=model.relevance,
+        relevance=model.rows.column(len(model.labels)),
         relevance_intercept=np.float32(model.relevance_intercept),
     )
     (folder / "scorer.npz").write_bytes(buffer.getvalue())
@@ -107,7 +107,7 @@ def test_a_folder_of_the_first_format_is_still_read(folder: Path, small_training
 
 def test_rows_are_mapped_and_not_copied(folder: Path) -> None:
     """Processes share them; nobody can write to them; and numpy reads the file as the plain archive it is."""
-    rows = load_model(folder).rows
+    rows = load_model(folder).rows.numbers
 
     assert isinstance(rows.base, np.memmap)
     assert not rows.flags.writeable
@@ -231,12 +231,12 @@ _FAULTS: dict[str, tuple[Callable[[Path], object], type[ModelError], str]] = {
     "other-type": (lambda f: _replace_arrays(f, intercepts=np.zeros(6)), ModelCorruptError, "finite float32"),
     "other-shape": (lambda f: _replace_arrays(f, intercepts=np.zeros(5, np.float32)), ModelCorruptError, "shapes"),
     "rows-cut-off": (
-        lambda f: _replace_arrays(f, rows=np.zeros((3, 16), np.float32)),
+        lambda f: _replace_arrays(f, rows=np.zeros((3, 16), np.int16)),
         ModelCorruptError,
         "shapes",
     ),
     "rows-by-columns": (
-        lambda f: _replace_arrays(f, rows=np.zeros((3, 16), np.float32, order="F")),
+        lambda f: _replace_arrays(f, rows=np.zeros((3, 16), np.int16, order="F")),
         ModelCorruptError,
         "no archive of the arrays",
     ),

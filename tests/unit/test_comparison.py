@@ -7,6 +7,7 @@ import pytest
 
 from classifier import Bands, Example, Model, ModelError, Training, evaluate, parse_taxonomy
 from classifier.comparison import METRICS, Change, compare
+from classifier.rows import Rows
 
 
 def _example(name: str, text: str, *labels: str, unknown: tuple[str, ...] = ()) -> Example:
@@ -88,7 +89,7 @@ def test_models_of_other_labels_are_refused(before: Model) -> None:
     facets = [{"id": "sector", "label": [{"id": "charging"}, {"id": "tidal"}]}]
     n_terms = len(before.vectorizer.terms)
     other = dataclasses.replace(
-        before, taxonomy=parse_taxonomy({"facet": facets}), rows=np.zeros((n_terms, 16), np.float32)
+        before, taxonomy=parse_taxonomy({"facet": facets}), rows=Rows.of(np.zeros((n_terms, 2)), np.zeros(n_terms))
     )
 
     with pytest.raises(ModelError, match=r"other labels than small@.*: city, plan, province, subsidy, tidal, wind"):

@@ -19,6 +19,7 @@ from classifier.characters import CONTEXT, character_tables
 from classifier.features import WORDS, WORDS_AND_PAIRS, NgramRange, TermVectorizer, tokenise, vectorizer_settings
 from classifier.kernel import Kernel
 from classifier.lexicon import Lexicon, parse_lexicon
+from classifier.rows import Rows
 from classifier.scorer import Scorer
 
 CORPUS = [
@@ -87,7 +88,8 @@ class _Both:
         self.reference = TfidfVectorizer(**vectorizer_settings(ngram_range)).fit(annotated)
         terms = list(self.reference.get_feature_names_out())
         self.plain = TermVectorizer(terms, self.reference.idf_.astype(np.float32), ngram_range)
-        self.rows = np.random.default_rng(0).normal(size=(len(terms), 16)).astype(np.float32)
+        weights = np.random.default_rng(0).normal(size=(len(terms), 17))
+        self.rows = Rows.of(weights[:, 1:], weights[:, 0])
         self.kernel = Kernel(self.plain, lexicon, self.rows)
         self.scorer = Scorer(self.plain, lexicon, self.rows)
         assert self.scorer.warm_up()
@@ -96,7 +98,10 @@ class _Both:
         """Return what scikit-learn adds up, and the counts of plain Python."""
         normal = normalise(text)
         vector = self.plain.transform(normal, self.lexicon.concepts(normal))
-        sums = (self.reference.transform([self.lexicon.annotate(normal)]) @ self.rows.astype(np.float64))[0]
+        sums = (
+            self.reference.transform([self.lexicon.annotate(normal)])
+            @ (self.rows.numbers * self.rows.scales[:, np.newaxis].astype(np.float64))
+        )[0]
         return sums, [vector.n_tokens, vector.n_known, vector.n_frequent]
 
 

@@ -11,7 +11,7 @@ import pytest
 
 import classifier.scorer
 from classifier import Training
-from classifier.scorer import BATCH_CHARACTERS, BATCH_TEXTS, PLAIN_CHARACTERS, Scorer, batches, in_order, pack_rows
+from classifier.scorer import BATCH_CHARACTERS, BATCH_TEXTS, PLAIN_CHARACTERS, Scorer, batches, in_order
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = "New charging piles and charging stations stand beside the road."
@@ -128,12 +128,3 @@ def test_in_order_keeps_few_items_waiting() -> None:
     assert next(results) == 0
     assert len(taken) <= 5
     assert list(results) == [2 * number for number in range(1, 100)]
-
-
-def test_pack_rows_puts_relevance_behind_the_labels() -> None:
-    """And zeros behind that, to whole cache lines."""
-    rows = pack_rows(np.ones((2, 16), np.float32), np.full(2, 3, np.float32))
-
-    assert rows.shape == (2, 32)
-    assert rows[:, 16].tolist() == [3, 3]
-    assert not rows[:, 17:].any()
