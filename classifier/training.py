@@ -69,6 +69,8 @@ class TrainingSpec:
         folds: for out-of-fold scores; whole sources are held out when there are enough of them.
         alert_precision: out-of-fold precision from which on there is an alert band. More than the nine in ten that
             alerts promise, because new articles are less like the corpus than its folds are like each other.
+        alert_min_score: no alert below this score, however clean a corpus looks there: on real pages it was there that
+            alerts were wrong.
         relevance_loss: this share of examples with a label may be taken for off-topic.
         relevance_min_negatives: with fewer examples without any label nothing is called off-topic.
         alert_min_positives: labels with fewer positive examples get no alert band.
@@ -80,11 +82,12 @@ class TrainingSpec:
     max_terms: int = 40_000
     inverse_regularisation: float = 8.0
     ratio_power: float = 0.35
-    background_scale: float = 0.05
+    background_scale: float = 0.03
     background_inverse_regularisation: float = 0.3
     folds: int = 5
-    alert_precision: float = 0.95
-    relevance_loss: float = 0.02
+    alert_precision: float = 0.93
+    alert_min_score: float = 0.8
+    relevance_loss: float = 0.025
     relevance_min_negatives: int = 30
     alert_min_positives: int = 10
     n_jobs: int = -1
@@ -233,7 +236,7 @@ def decide_bands(
     The review limit is where F1 is best, drawn towards the limit that is best for all labels together the fewer
     positives a label has. The alert limit is the lowest score above which precision stays at *spec.alert_precision*,
     after one wrong alert has been added to what was seen; a label with too few positives, or one that never gets
-    there, has none.
+    there, has none. No alert limit is below *spec.alert_min_score*.
     """
     everything = known.ravel()
     overall = _best_f1_limit(scores.ravel()[everything], positive.ravel()[everything])
@@ -245,7 +248,9 @@ def decide_bands(
         trust = n_positive / (n_positive + 20)  # twenty positives: half the label's own limit, half the common one
         review = trust * _best_f1_limit(values, truth) + (1 - trust) * overall if n_positive else overall
         alert = _precise_limit(values, truth, spec.alert_precision) if n_positive >= spec.alert_min_positives else None
-        bands[label] = Bands(None if alert is None else round(max(alert, review), 4), round(review, 4))
+        bands[label] = Bands(
+            None if alert is None else round(max(alert, review, spec.alert_min_score), 4), round(review, 4)
+        )
     return bands
 
 
@@ -374,11 +379,19 @@ def _fit(
     return weighing, np.stack(coefficients, axis=1), np.array(intercepts)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class _Labelled:
-    """Texts as term vectors, shape (n_texts, n_terms), with the truth about one label; unknown rows left out."""
+    """Texts as term vectors, shape (n_texts, n_terms), with the truth about one label."""
 
-    def __init__(self, matrix: csr_matrix, positive: NDArray[np.bool_], known: NDArray[np.bool_]) -> None:
-        self.matrix, self.target = (matrix if known.all() else matrix[known]), positive[known]
+    matrix: csr_matrix
+    target: NDArray[np.bool_]
+    known: NDArray[np.bool_]
+
+    def known_rows(self) -> "_Labelled":
+        """Return what is known: a copy, made where it is needed; all labels share one matrix on the way."""
+        if self.known.all():
+            return self
+        return _Labelled(self.matrix[self.known], self.target[self.known], self.known[self.known])
 
     @property
     def is_one_sided(self) -> bool:
@@ -387,6 +400,7 @@ class _Labelled:
 
 
 def _fit_label(own: _Labelled, background: _Labelled, spec: TrainingSpec) -> tuple[NDArray[np.float64], float]:
+    own, background = own.known_rows(), background.known_rows()
     if own.is_one_sided:  # a fold can lose all positives of a rare label: no evidence either way
         return np.zeros(own.matrix.shape[1]), -4.0
     if background.is_one_sided:
