@@ -23,9 +23,11 @@ checker, so they come without annotations.
 """
 
 import itertools
+import operator
 import sys
 import threading
 from collections.abc import Sequence
+from itertools import compress
 from typing import NamedTuple
 
 import numpy as np
@@ -244,6 +246,7 @@ class Scratch(NamedTuple):
     starts: "np.ndarray"  # int32, one per run of word characters; so are the next two
     ends: "np.ndarray"
     numbers: "np.ndarray"
+    hashes: "np.ndarray"  # uint64
     infos: "np.ndarray"  # uint64
     places: "np.ndarray"  # int32: where a look-up is worth it
     tokens: "np.ndarray"  # int32: word numbers of the tokens, then of the concepts
@@ -554,22 +557,34 @@ def fill_pairs(pairs, values, slots, bits):  # pragma: no cover - compiled
 
 
 @inlined
-def _look_up(folded, starts, ends, n, numbers, infos, seed, slots, records):  # pragma: no cover - compiled
-    """Write word number and record of each run, number 0 for an unknown word. There is no branch to guess wrong."""
+def _look_up(folded, starts, ends, n, hashes, numbers, infos, seed, slots, records):  # pragma: no cover - compiled
+    """
+    Write word number and record of each run, number 0 for an unknown word.
+
+    There is no branch to guess wrong, and each loop asks for the memory that the next one needs.
+    """
     shift = np.uint64(64) - np.uint64(trailing_zeros(np.uint64(slots.size - WINDOW)))
     for k in range(n):
         start = np.int64(starts[k])
         h = _hash(folded, start, np.int64(ends[k]) - start, seed)
+        prefetch(slots, np.int64(h >> shift))
+        hashes[k] = h
+    for k in range(n):
+        h = hashes[k]
         s = np.int64(h >> shift)
         found = matches(slots, s, h & _MARK)
-        number = np.uint64(slots[s + trailing_zeros(found | _NO_MATCH)] & _ID_MASK)
-        number *= np.uint64(records[number << U1] == h)
-        if (number == U0) & ((found & (found - U1)) != U0):  # the same twelve bits twice: hardly ever
+        number = slots[s + trailing_zeros(found | _NO_MATCH)] & _ID_MASK
+        if (found & (found - U1)) != U0:  # the same twelve bits twice: hardly ever
             while found:
-                other = np.uint64(slots[s + trailing_zeros(found)] & _ID_MASK)
-                if records[other << U1] == h:
+                other = slots[s + trailing_zeros(found)] & _ID_MASK
+                if records[np.uint64(other) << U1] == h:
                     number = other
                 found &= found - U1
+        numbers[k] = number
+        prefetch(records, 2 * np.int64(number))
+    for k in range(n):
+        number = np.uint64(numbers[k])
+        number *= np.uint64(records[number << U1] == hashes[k])
         numbers[k] = number
         infos[k] = records[number << U1 | U1]
     numbers[n] = 0
@@ -670,13 +685,14 @@ def _weigh(touched, n, counts, values, idf, scales, rows, logs, sums):  # pragma
 
 
 @compiled
-def run(raw, bounds, tables, scratch, sums, facts):  # pragma: no cover - compiled
+def run(raw, begins, ends_, tables, scratch, sums, facts):  # pragma: no cover - compiled
     """
     Score texts.
 
     Args:
-        raw: uint8: the texts in UTF-8, one behind the other, and `PAD` more bytes.
-        bounds: int64 of shape (n_texts + 1,).
+        raw: uint8: the texts in UTF-8, one behind the other in any order, and `PAD` more bytes.
+        begins: int64 of shape (n_texts,): where each text begins.
+        ends_: int64 of shape (n_texts,): where it ends.
         tables: of the model.
         scratch: of this thread.
         sums: float32 of shape (n_texts, width): written: the weighted sums of the rows.
@@ -685,6 +701,7 @@ def run(raw, bounds, tables, scratch, sums, facts):  # pragma: no cover - compil
     # An attribute of a tuple is a new reference each time, counted by an atomic instruction: never inside a loop.
     folded, starts, ends = scratch.folded, scratch.starts, scratch.ends
     numbers, infos, places = scratch.numbers, scratch.infos, scratch.places
+    hashes = scratch.hashes
     tokens, touched, values, counts = scratch.tokens, scratch.touched, scratch.values, scratch.counts
     pages, entries, plain = tables.pages, tables.entries, tables.plain
     sequences, blank_entities = tables.sequences, tables.blank_entities
@@ -697,13 +714,13 @@ def run(raw, bounds, tables, scratch, sums, facts):  # pragma: no cover - compil
     has_lexicon, has_pairs = node_ends.size > 1, tables.has_pairs
     pair_shift = np.uint64(58) - np.uint64(trailing_zeros(np.uint64(pair_filter.size)))
     slot_shift = np.uint64(64) - np.uint64(trailing_zeros(np.uint64(pair_slots.size)))
-    for d in range(bounds.size - 1):
-        size = _fold(raw, bounds[d], bounds[d + 1], folded, pages, entries, sequences, blank_entities, False)
+    for d in range(begins.size):
+        size = _fold(raw, begins[d], ends_[d], folded, pages, entries, sequences, blank_entities, False)
         if size < 0:
             facts[d, 0] = -1
             continue
         n, has_underscores = _cut(folded, size, starts, ends, False)
-        _look_up(folded, starts, ends, n, numbers, infos, seed, slots, records)
+        _look_up(folded, starts, ends, n, hashes, numbers, infos, seed, slots, records)
         n_words, n_known, n_frequent = np.int64(0), np.int64(0), np.int64(0)
         n_touched = np.int64(0)
         counts[nothing] = 1  # so that it is never touched for the first time
@@ -728,7 +745,7 @@ def run(raw, bounds, tables, scratch, sums, facts):  # pragma: no cover - compil
         if has_lexicon:
             if has_underscores:
                 n, _ = _cut(folded, size, starts, ends, True)
-                _look_up(folded, starts, ends, n, numbers, infos, seed, slots, records)
+                _look_up(folded, starts, ends, n, hashes, numbers, infos, seed, slots, records)
             n_tokens = _walk(
                 numbers,
                 infos,
@@ -801,7 +818,7 @@ def spell(raw, end, tables, scratch, is_plain, hashes, facts):  # pragma: no cov
     n_tokens = np.int64(0)
     if tables.node_ends.size > 1 and not is_plain:
         n, _ = _cut(folded, size, starts, ends, True)
-        _look_up(folded, starts, ends, n, numbers, infos, tables.seed, tables.slots, records)
+        _look_up(folded, starts, ends, n, scratch.hashes, numbers, infos, tables.seed, tables.slots, records)
         n_tokens = _walk(
             numbers,
             infos,
@@ -982,10 +999,10 @@ class Kernel:
 
     def run(self, texts: "Sequence[str | bytes]") -> "tuple[np.ndarray, np.ndarray]":
         """Return sums and facts as `run` does."""
-        raw, bounds = _gather(texts)
-        sums = np.empty((len(bounds) - 1, self._tables.rows.shape[1]), np.float32)
-        facts = np.empty((len(bounds) - 1, 3), np.int32)
-        run(raw, bounds, self._tables, self._scratch(int(np.diff(bounds).max(initial=0))), sums, facts)
+        raw, begins, ends = _gather(texts)
+        sums = np.empty((len(begins), self._tables.rows.shape[1]), np.float32)
+        facts = np.empty((len(begins), 3), np.int32)
+        run(raw, begins, ends, self._tables, self._scratch(int((ends - begins).max(initial=0))), sums, facts)
         return sums, facts
 
     def spell(self, text: str) -> Spelling | None:
@@ -999,10 +1016,10 @@ class Kernel:
         return spelling
 
     def _spell(self, text: str, *, is_plain: bool) -> Spelling | None:
-        raw, bounds = _gather([text])
-        scratch = self._scratch(int(bounds[1]))
+        raw, _, ends = _gather([text])
+        scratch = self._scratch(int(ends[0]))
         hashes, facts = np.empty(len(scratch.tokens), np.uint64), np.empty(3, np.int64)
-        spell(raw, bounds[1], self._tables, scratch, is_plain, hashes, facts)
+        spell(raw, ends[0], self._tables, scratch, is_plain, hashes, facts)
         n_words, n_tokens, size = facts.tolist()
         if size < 0:
             return None
@@ -1026,6 +1043,7 @@ class Kernel:
                 numbers=np.empty(runs, np.int32),
                 tokens=np.empty(runs * (1 + self._most_concepts), np.int32),
                 touched=np.empty(2 * runs * (1 + self._most_concepts) + ROWS_AT_ONCE, np.int32),
+                hashes=np.empty(runs, np.uint64),
                 infos=np.empty(runs, np.uint64),
                 places=np.empty(runs * (1 + self._most_concepts), np.int32),
                 values=np.empty(2 * runs * (1 + self._most_concepts) + ROWS_AT_ONCE, np.float32),
@@ -1035,17 +1053,26 @@ class Kernel:
         return kept
 
 
-def _gather(texts: "Sequence[str | bytes]") -> "tuple[np.ndarray, np.ndarray]":
+def _gather(texts: "Sequence[str | bytes]") -> "tuple[np.ndarray, np.ndarray, np.ndarray]":
     """Return the texts as UTF-8 in one array with `PAD` bytes behind, and where each begins and ends."""
-    bounds = np.zeros(len(texts) + 1, np.int64)
     try:
-        is_ascii = all(map(str.isascii, texts))  # type: ignore[arg-type]
+        is_ascii = list(map(str.isascii, texts))  # type: ignore[arg-type]
     except TypeError:  # bytes among them
-        is_ascii = False
-    if is_ascii:
-        raw, lengths = "".join([*texts, "\0" * PAD]).encode(), map(len, texts)  # type: ignore[list-item]
+        is_ascii = [isinstance(text, str) and text.isascii() for text in texts]
+    # What is ASCII is joined and then encoded at once, which costs next to nothing; the rest comes behind it.
+    joined = "".join(compress(texts, is_ascii))  # type: ignore[arg-type]
+    others = [
+        text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+        for text in compress(texts, map(operator.not_, is_ascii))
+    ]
+    sizes = np.fromiter(map(len, texts), np.int64, len(texts))
+    if others:
+        at_end = ~np.array(is_ascii, np.bool_)
+        sizes[at_end] = np.fromiter(map(len, others), np.int64, len(others))
+        ends = np.empty_like(sizes)
+        ends[~at_end] = np.cumsum(sizes[~at_end])
+        ends[at_end] = len(joined) + np.cumsum(sizes[at_end])
     else:
-        parts = [text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text for text in texts]
-        raw, lengths = b"".join([*parts, bytes(PAD)]), map(len, parts)
-    np.cumsum(np.fromiter(lengths, np.int64, len(texts)), out=bounds[1:])
-    return np.frombuffer(raw, np.uint8), bounds
+        ends = np.cumsum(sizes)
+    raw = b"".join([joined.encode(), *others, bytes(PAD)])
+    return np.frombuffer(raw, np.uint8), ends - sizes, ends

@@ -10,7 +10,7 @@ with.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -223,35 +223,45 @@ class Model:
 
     def _read(self, texts: Sequence[Text]) -> "tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int32]]":
         """Return scores, relevance (n_texts,), and tokens, known and frequent ones (n_texts, 3)."""
-        sums, facts = self._scorer.run([text.scored_text if isinstance(text, Article) else text for text in texts])
+        if Article in set(map(type, texts)):
+            texts = [text.scored_text if isinstance(text, Article) else text for text in texts]
+        sums, facts = self._scorer.run(cast("Sequence[str | bytes]", texts))
         n_labels = len(self.labels)
         return _sigmoid(sums[:, :n_labels] + self.intercepts), sums[:, n_labels] + self.relevance_intercept, facts
 
     def _tag_batch(self, texts: Sequence[Text]) -> Sequence[Tags]:
         values, relevance, facts = self._read(texts)
-        reasons = [
-            self._abstention(text, *counts, is_relevant=sum_ >= 0)
-            for text, counts, sum_ in zip(texts, facts.tolist(), relevance.tolist(), strict=True)
-        ]
+        reasons = _abstentions(texts, facts, relevance)
         return decide_tags(Scores(values, self.labels), self.bands, self.taxonomy, reasons)
 
-    @staticmethod
-    def _abstention(
-        text: Text, n_tokens: int, n_known: int, n_frequent: int, *, is_relevant: bool
-    ) -> Abstention | None:
-        if n_tokens < MIN_TOKENS:
-            return Abstention.TOO_SHORT
-        if n_tokens <= MAX_TOKENS_OF_LEFTOVERS and _is_leftover(text):
-            return Abstention.MOSTLY_BOILERPLATE
-        if n_tokens >= MIN_TOKENS_FOR_LANGUAGE and n_frequent < MIN_FREQUENT_SHARE * n_tokens:
-            return Abstention.WRONG_LANGUAGE
-        if n_known < max(MIN_KNOWN_TOKENS, MIN_KNOWN_SHARE * n_tokens):
-            return Abstention.NO_KNOWN_WORDS
-        return None if is_relevant else Abstention.OFF_TOPIC
+
+def _abstentions(
+    texts: Sequence[Text], facts: "NDArray[np.int32]", relevance: "NDArray[np.float32]"
+) -> list[Abstention | None]:
+    """Return for each text why it gets no tags, or None; *facts* are tokens, known and frequent ones, (n_texts, 3)."""
+    n_tokens, n_known, n_frequent = facts.T
+    is_short = n_tokens <= MAX_TOKENS_OF_LEFTOVERS
+    is_short[is_short] = [_is_leftover(texts[position]) for position in np.flatnonzero(is_short).tolist()]
+    is_foreign = (n_tokens >= MIN_TOKENS_FOR_LANGUAGE) & (n_frequent < MIN_FREQUENT_SHARE * n_tokens)
+    reasons: list[Abstention | None] = [None] * len(texts)
+    # From the weakest reason to the strongest: the last one found stays.
+    for reason, holds in (
+        (Abstention.OFF_TOPIC, relevance < 0),
+        (Abstention.NO_KNOWN_WORDS, n_known < np.maximum(MIN_KNOWN_TOKENS, MIN_KNOWN_SHARE * n_tokens)),
+        (Abstention.WRONG_LANGUAGE, is_foreign),
+        (Abstention.MOSTLY_BOILERPLATE, is_short),
+        (Abstention.TOO_SHORT, n_tokens < MIN_TOKENS),
+    ):
+        for position in np.flatnonzero(holds).tolist():
+            reasons[position] = reason
+    return reasons
 
 
-def _size(text: Text) -> int:
-    return len(text.text if isinstance(text, Article) else text)
+def _size(texts: Sequence[Text]) -> int:
+    try:
+        return sum(map(len, texts))  # type: ignore[arg-type]
+    except TypeError:  # articles among them
+        return sum(len(text.text if isinstance(text, Article) else text) for text in texts)
 
 
 def _given_text(text: str | Article) -> str:

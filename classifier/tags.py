@@ -148,22 +148,26 @@ def decide_tags(
     limits = np.array([bands[label].review for label in scores.labels])
     found = (scores.values >= limits) & founded(scores.values, bands, taxonomy)
     found[[reason is not None for reason in abstentions]] = False
-    tags: list[dict[str, list[Tag]]] = [{} for _ in abstentions]
+    tagged: dict[int, dict[str, list[Tag]]] = {}
     rows, columns = np.nonzero(found)
+    plurals = {label: facet.plural for facet in taxonomy for label in facet.label_ids}
     for row, column, score in zip(rows.tolist(), columns.tolist(), scores.values[rows, columns].tolist(), strict=True):
         label = scores.labels[column]
-        band = bands[label].band_of(score)
-        if band is not None:
-            tags[row].setdefault(taxonomy.facet_of(label).plural, []).append(Tag(label, score, band))
-    plurals = [facet.plural for facet in taxonomy]
+        if band := bands[label].band_of(score):
+            of_article = tagged.setdefault(row, {facet.plural: [] for facet in taxonomy})
+            of_article[plurals[label]].append(Tag(label, score, band))
+    # Articles without tags share what they have in common: nothing, and why.
+    untagged = {reason: Tags({facet.plural: () for facet in taxonomy}, reason) for reason in {*abstentions}}
     return tuple(
-        Tags({plural: _highest_first(of_article.get(plural, ())) for plural in plurals}, reason)
-        for of_article, reason in zip(tags, abstentions, strict=True)
+        Tags({plural: _highest_first(tags) for plural, tags in tagged[row].items()})
+        if row in tagged
+        else untagged[reason]
+        for row, reason in enumerate(abstentions)
     )
 
 
 def _highest_first(tags: Sequence[Tag]) -> tuple[Tag, ...]:
-    return tuple(sorted(tags, key=lambda tag: -tag.score)) if tags else ()
+    return tuple(sorted(tags, key=lambda tag: -tag.score)) if len(tags) > 1 else tuple(tags)
 
 
 def founded(values: "NDArray[np.floating]", bands: Mapping[str, Bands], taxonomy: Taxonomy) -> "NDArray[np.bool_]":

@@ -11,7 +11,7 @@ import pytest
 
 import classifier.scorer
 from classifier import Training
-from classifier.scorer import BATCH_CHARACTERS, BATCH_TEXTS, PLAIN_CHARACTERS, Scorer, batches, in_order
+from classifier.scorer import BATCH_CHARACTERS, PLAIN_CHARACTERS, TEXTS_AT_ONCE, Scorer, batches, in_order
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = "New charging piles and charging stations stand beside the road."
@@ -98,20 +98,20 @@ def test_where_nothing_can_be_written_the_pass_works_all_the_same(tmp_path: Path
 
 
 def test_batches_keep_the_order_and_do_not_read_ahead() -> None:
-    """A batch is whole when it has enough characters or enough texts."""
+    """A batch is whole when it has enough characters."""
     taken = []
 
     def lengths() -> Iterator[int]:
-        for number in range(10):
+        for number in range(10 * TEXTS_AT_ONCE):
             taken.append(number)
-            yield BATCH_CHARACTERS // 3
+            yield BATCH_CHARACTERS // 20
 
-    first = next(batches(lengths(), lambda size: size))
+    first = next(batches(lengths(), sum))
 
-    assert first == [BATCH_CHARACTERS // 3] * 4
-    assert taken == [0, 1, 2, 3]
-    assert [len(batch) for batch in batches(range(BATCH_TEXTS + 1), lambda _: 1)] == [BATCH_TEXTS, 1]
-    assert list(batches([], len)) == []
+    assert first == [BATCH_CHARACTERS // 20] * 2 * TEXTS_AT_ONCE
+    assert len(taken) == 2 * TEXTS_AT_ONCE
+    assert [len(batch) for batch in batches([BATCH_CHARACTERS] * (TEXTS_AT_ONCE + 1), sum)] == [TEXTS_AT_ONCE, 1]
+    assert list(batches([], sum)) == []
 
 
 def test_in_order_keeps_few_items_waiting() -> None:
