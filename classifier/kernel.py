@@ -47,7 +47,7 @@ if config.DISABLE_JIT or sys.byteorder != "little":
 LANES = 64  # bytes looked at in one step
 PAD = 2 * LANES  # bytes behind the last text that may be read
 
-U0, U1, U2, U3, U7 = (np.uint64(n) for n in (0, 1, 2, 3, 7))
+U0, U1 = np.uint64(0), np.uint64(1)
 _M1, _M2, _M3 = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xD6E8FEB86659FD93), np.uint64(0xA0761D6478BD642F)
 ID_BITS = 20
 _ID_MASK = np.uint32((1 << ID_BITS) - 1)
@@ -893,8 +893,9 @@ def build_tables(vectorizer: TermVectorizer, lexicon: Lexicon, rows: Rows) -> tu
             nodes.append((node.labels, node.ends))
     concepts = [[note(CONCEPT_PREFIX + label) for label in labels] for labels, _ in nodes]
     if max(len(info), len(nodes)) > MAX_WORDS or n_terms > MAX_TERMS:
-        message = f"a model of at most {MAX_WORDS} words and {MAX_TERMS} terms needed, got {len(info)} and {n_terms}"
-        raise ValueError(message)
+        limits = f"{MAX_WORDS} words, {MAX_TERMS} terms and {MAX_WORDS} steps of phrases"
+        found = f"{len(info)}, {n_terms} and {len(nodes)}"
+        raise OverflowError(f"the compiled text pass has room for {limits}, got {found}")
     seed, hashes = _distinct_hashes(list(number))
     records = np.zeros(2 * len(info), np.uint64)
     records[2::2] = hashes
@@ -990,7 +991,12 @@ class Spelling(NamedTuple):
 
 
 class Kernel:
-    """The compiled pass for one model."""
+    """
+    The compiled pass for one model.
+
+    Raises:
+        OverflowError: vocabulary or lexicon are too large for the tables.
+    """
 
     def __init__(self, vectorizer: TermVectorizer, lexicon: Lexicon, rows: Rows) -> None:
         self._tables, self._words = build_tables(vectorizer, lexicon, rows)

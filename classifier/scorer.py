@@ -8,7 +8,6 @@ single article is read by plain Python, and whoever reads much gets the compiled
 machine code is kept where numba keeps it (beside this package, or in the user's cache, or in NUMBA_CACHE_DIR).
 """
 
-import logging
 import threading
 import warnings
 from collections import deque
@@ -33,7 +32,6 @@ PLAIN_CHARACTERS = 1_000_000  # read by plain Python, at about 4 MB/s, before th
 BATCH_CHARACTERS = 100_000  # one batch and what it needs fit the second-level cache
 TEXTS_AT_ONCE = 16  # taken from the input
 
-_log = logging.getLogger(__name__)
 _lock = threading.Lock()
 _Given = TypeVar("_Given")
 _Made = TypeVar("_Made")
@@ -54,6 +52,10 @@ class Scorer:
         self._has_tried = False
         self._plain_characters = 0
 
+    def __reduce__(self) -> "tuple[type[Scorer], tuple[object, ...]]":
+        """Go to another process without what is compiled: it has that on disk."""
+        return Scorer, (self._vectorizer, self._lexicon, self._rows)
+
     def warm_up(self) -> bool:
         """
         Fetch the compiled pass now; return whether it is there.
@@ -62,8 +64,10 @@ class Scorer:
         """
         with _lock:
             if not self._has_tried:
-                self._kernel = fetch_kernel(self._vectorizer, self._lexicon, self._rows)
-                self._has_tried = True
+                kernel = fetch_kernel(self._vectorizer, self._lexicon, self._rows)
+                if kernel is not None:
+                    kernel.run(["Compiled, or read from where it is kept, before the first article."])
+                self._kernel, self._has_tried = kernel, True
         return self._kernel is not None
 
     def run(self, texts: "Sequence[str | bytes]") -> "tuple[NDArray[np.float32], NDArray[np.int32]]":
@@ -100,20 +104,20 @@ _warned = False
 
 
 def fetch_kernel(vectorizer: TermVectorizer, lexicon: Lexicon, rows: Rows) -> "Kernel | None":
-    """Return the compiled pass for these, ready to work; None and a warning where numba cannot be imported."""
+    """Return the compiled pass for these; None and a warning where it cannot be had."""
     global _warned  # noqa: PLW0603 - once in the life of the process
     try:
         from classifier.kernel import Kernel  # noqa: PLC0415 - costs half a second and 80 MB
+
+        return Kernel(vectorizer, lexicon, rows)
     except (ImportError, OSError) as error:
         if not _warned:
             _warned = True
             message = f"numba cannot be imported ({error}); texts are scored by slower code, with the same results"
             warnings.warn(message, RuntimeWarning, stacklevel=4)
-        return None
-    kernel = Kernel(vectorizer, lexicon, rows)
-    kernel.run(["Compiled, or read from where it is kept, before the first article."])
-    _log.debug("compiled text pass ready")
-    return kernel
+    except OverflowError as error:
+        warnings.warn(f"{error}; texts are scored by slower code", RuntimeWarning, stacklevel=4)
+    return None
 
 
 def batches(texts: Iterable[_Given], size_of: Callable[[Sequence[_Given]], int]) -> Iterator[list[_Given]]:

@@ -1,5 +1,6 @@
 """Which code reads the texts: plain Python for a few, the compiled pass for many where it can be had."""
 
+import pickle
 import subprocess
 import sys
 import warnings
@@ -53,6 +54,23 @@ def test_without_numba_a_warning_comes_once_and_the_numbers_are_the_same(
         assert not Scorer(model.vectorizer, model.lexicon, model.rows).warm_up()
 
     np.testing.assert_array_equal(scorer.run([TEXT])[0], expected)
+
+
+def test_a_model_too_large_for_the_tables_is_read_by_plain_code(
+    scorer: Scorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A million words are room enough; who has more is told."""
+    monkeypatch.setattr("classifier.kernel.MAX_WORDS", 10)
+    with pytest.warns(RuntimeWarning, match="has room for 10 words, .*, got .*; texts are scored by slower code"):
+        assert not scorer.warm_up()
+
+
+def test_a_warm_scorer_can_go_to_another_process(scorer: Scorer) -> None:
+    """As when many processes share the work."""
+    assert scorer.warm_up()
+    other = pickle.loads(pickle.dumps(scorer))  # noqa: S301 - our own
+
+    np.testing.assert_allclose(other.run([TEXT])[0], scorer.run([TEXT])[0], atol=1e-6)
 
 
 def test_with_the_compiler_switched_off_the_plain_code_does_the_work() -> None:
