@@ -2,36 +2,41 @@
 Models as folders: ``manifest.json``, ``scorer.npz``, ``lexicon.json``, ``pipeline.joblib``, ``MODEL_CARD.md``.
 
 Hides: the file format, digests, atomic writing, where the bundled model is.
-Keeps: nothing is unpickled, ever; `load_model` reads the manifest first, checks every digest, and only then maps the
-arrays into memory, so that processes that use one model share them. A folder is complete or absent: it is written
-beside its place and renamed, and the files of a folder that is replaced stay what they were for who has them open.
+Keeps: nothing is unpickled, ever; `load_model` reads the manifest first, checks every digest, and only then reads
+arrays with ``allow_pickle=False``. What is checked is what is used: the folder and every file are opened once, no link
+is followed, and the bytes whose digest was right are the bytes that are read. A folder that everybody may write to is
+refused, for its digests lie beside what they vouch for. A folder is complete or absent: it is written beside its place
+and renamed.
 
 When the format changes: raise `FORMAT_VERSION`, keep reading the old one or let `ModelIncompatibleError` say how to go
 on, add the change to CHANGELOG under "Model", and put a folder of the old format into the tests.
 """
 
+import errno
 import hashlib
 import io
 import json
-import math
+import mmap
 import os
+import stat
 import struct
 import tempfile
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from classifier.errors import ModelCorruptError, ModelError, ModelIncompatibleError, ModelNotFoundError
+from classifier.errors import CorpusError, ModelCorruptError, ModelError, ModelIncompatibleError, ModelNotFoundError
 from classifier.features import WORDS, WORDS_AND_PAIRS, TermVectorizer
 from classifier.lexicon import Lexicon, parse_lexicon
 from classifier.model import Model
 from classifier.rows import Rows, row_width
 from classifier.tags import Bands
-from classifier.taxonomy import Facet, Label, Taxonomy
+from classifier.taxonomy import Taxonomy, parse_taxonomy
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -44,13 +49,19 @@ BUNDLED_MODEL = "nev-policy"
 MAX_ARRAY_BYTES = 1_000_000_000  # unpacked; a zip of zeros can be a million times larger than its file
 _MANIFEST, _SCORER, _LEXICON = "manifest.json", "scorer.npz", "lexicon.json"
 _PIPELINE, _CARD = "pipeline.joblib", "MODEL_CARD.md"
-_ARRAYS = ("terms", "idf", "rows", "scales", "intercepts", "relevance_intercept")
-_ARRAYS_1 = ("terms", "idf", "weights", "intercepts", "relevance", "relevance_intercept")
+_ARRAYS = {
+    1: ("terms", "idf", "weights", "intercepts", "relevance", "relevance_intercept"),
+    2: ("terms", "idf", "rows", "scales", "intercepts", "relevance_intercept"),
+}
+_MAPPED = "rows"
 _ALIGNMENT = 64
 _PADDING_FIELD = 0xD935  # the kind of extra field that zipalign uses for the same purpose
-_MAX_MANIFEST_BYTES = 10_000_000
 _ZIP_HEADER_BYTES = 30  # of an entry, before its name; the last four of them: the sizes of name and extra fields
 _EXTRA_HEADER_BYTES = 4
+_MAX_MANIFEST_BYTES = 10_000_000
+_MAX_LEXICON_BYTES = 50_000_000
+_MAX_FILES, _MAX_NAME = 100, 100
+_MAX_WEIGHT = 1e6  # real ones are below 100; with these no sum over a text overflows, so no score is ever NaN
 
 
 def bundled(*parts: str) -> Path:
@@ -65,9 +76,15 @@ def bundled(*parts: str) -> Path:
     return inside if inside.exists() else package.parent.joinpath(*parts)
 
 
-def load_model(path: Path | str | None = None) -> Model:
+def load_model(path: Path | str | None = None, *, share: bool = False) -> Model:
     """
     Load a model folder, the bundled one by default.
+
+    Args:
+        path: the folder.
+        share: map the rows of weights, which are most of a model, into memory instead of copying them, so that all
+            processes that do so share them. The folder must then only be replaced by renaming, as `save_model` does:
+            whoever writes into a mapped file changes what is scored, and whoever cuts it short kills the process.
 
     Raises:
         ModelNotFoundError: there is no manifest.
@@ -75,52 +92,28 @@ def load_model(path: Path | str | None = None) -> Model:
         ModelCorruptError: a digest, a shape or a value is wrong.
     """
     folder = _folder(path)
-    manifest = read_manifest(folder)
-    _check_digests(folder, manifest)
-    try:
-        taxonomy = _read_taxonomy(manifest)
-        bands = {label: Bands(item["alert"], item["review"]) for label, item in manifest["bands"].items()}
-        name, model_id = str(manifest["name"]), str(manifest["model_id"])
-        ngram_range = tuple(manifest.get("ngram_range", WORDS))
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ModelCorruptError(folder / _MANIFEST, f"a needed entry is missing or malformed: {error}") from error
-    lexicon = _read_lexicon(folder / _LEXICON)
-    arrays = _read_arrays(folder / _SCORER, _ARRAYS if manifest["format_version"] > 1 else _ARRAYS_1)
-    terms = arrays["terms"].tobytes().decode("utf-8").split("\n")
-    labels = taxonomy.label_ids
-    shapes = {
-        "idf": (len(terms),),
-        "rows": (len(terms), row_width(len(labels))),
-        "scales": (len(terms),),
-        "weights": (len(terms), len(labels)),
-        "intercepts": (len(labels),),
-        "relevance": (len(terms),),
-        "relevance_intercept": (),
-    }
-    shapes = {array: shapes[array] for array in arrays if array != "terms"}
-    if any(arrays[array].shape != shape for array, shape in shapes.items()):
-        raise ModelCorruptError(
-            folder / _SCORER, "the arrays do not have the shapes that manifest and vocabulary ask for"
+    with _opened(folder) as files:
+        manifest = files.manifest()
+        files.check_digests(manifest)
+        taxonomy, bands = _read_labels(folder / _MANIFEST, manifest)
+        lexicon = _read_lexicon(folder / _LEXICON, files.raw[_LEXICON])
+        arrays = _read_arrays(
+            folder / _SCORER,
+            files.raw[_SCORER],
+            _ARRAYS[manifest["format_version"]],
+            files.mapped(_SCORER) if share else None,
         )
-    if ngram_range not in (WORDS, WORDS_AND_PAIRS):
-        raise ModelCorruptError(folder / _MANIFEST, f"an ngram_range of [1, 1] or [1, 2] needed, got {ngram_range}")
-    if set(bands) != set(labels):
-        raise ModelCorruptError(folder / _MANIFEST, "bands and labels do not agree")
-    if not all(
-        arrays[array].dtype == (np.int16 if array == "rows" else np.float32) and np.isfinite(arrays[array]).all()
-        for array in shapes
-    ):
-        raise ModelCorruptError(folder / _SCORER, "an array holds something else than finite float32 or int16 numbers")
+    terms = _read_terms(folder / _SCORER, arrays["terms"])
+    _check_arrays(folder / _SCORER, arrays, len(terms), len(taxonomy.label_ids))
+    is_old = "weights" in arrays
     return Model(
-        name=name,
-        id=model_id,
+        name=_printable(folder / _MANIFEST, manifest, "name"),
+        id=_printable(folder / _MANIFEST, manifest, "model_id"),
         taxonomy=taxonomy,
         bands=bands,
         lexicon=lexicon,
-        vectorizer=TermVectorizer(terms, arrays["idf"], ngram_range),
-        rows=Rows(arrays["rows"], arrays["scales"])
-        if "rows" in arrays
-        else Rows.of(arrays["weights"], arrays["relevance"]),
+        vectorizer=TermVectorizer(terms, arrays["idf"], _read_ngram_range(folder / _MANIFEST, manifest)),
+        rows=Rows.of(arrays["weights"], arrays["relevance"]) if is_old else Rows(arrays["rows"], arrays["scales"]),
         intercepts=arrays["intercepts"],
         relevance_intercept=float(arrays["relevance_intercept"]),
     )
@@ -137,26 +130,125 @@ def read_manifest(path: Path | str | None = None) -> dict[str, Any]:
     Raises:
         ModelError: as `load_model`, for the manifest alone.
     """
-    folder = _folder(path)
-    path = folder / _MANIFEST
+    with _opened(_folder(path)) as files:
+        return files.manifest()
+
+
+@contextmanager
+def _opened(folder: Path) -> "Iterator[_Files]":
+    """Open the folder itself, once: another one renamed into its place meanwhile is not mixed with it."""
     try:
-        with path.open("rb") as stream:
-            raw = stream.read(_MAX_MANIFEST_BYTES + 1)
+        if folder.is_symlink():
+            raise ModelError(folder, "this is a link, which may lead elsewhere tomorrow; name the folder it leads to")
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError as error:
         raise ModelNotFoundError(folder) from error
     except (OSError, ValueError) as error:
-        raise ModelError(path, f"cannot be read: {getattr(error, 'strerror', None) or 'this is no path'}") from error
-    if len(raw) > _MAX_MANIFEST_BYTES:
-        raise ModelCorruptError(path, "it is too large for a manifest")
+        reason = getattr(error, "strerror", None) or "this is no path"
+        raise ModelError(folder, f"cannot be read: {reason}") from error
     try:
-        manifest = json.loads(raw)
-    except ValueError as error:
-        raise ModelCorruptError(path, "it is no JSON") from error
-    if not isinstance(manifest, dict):
-        raise ModelCorruptError(path, "it is no JSON object")
-    if manifest.get("format_version") not in _READABLE:
-        raise ModelIncompatibleError(folder, found=manifest.get("format_version"), expected=FORMAT_VERSION)
-    return manifest
+        _refuse_writable(folder, os.fstat(descriptor))
+        yield _Files(folder, descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _refuse_writable(path: Path, found: os.stat_result) -> None:
+    if found.st_mode & stat.S_IWOTH:
+        raise ModelError(
+            path, "everybody may write to it, so anybody could change what it says; chmod -R o-w the folder"
+        )
+
+
+class _Files:
+    """
+    The files of one open model folder.
+
+    Attributes:
+        raw: name to content, of those whose digest was checked and which `load_model` needs.
+    """
+
+    def __init__(self, folder: Path, descriptor: int) -> None:
+        self._folder = folder
+        self._descriptor = descriptor
+        self.raw: dict[str, bytes] = {}
+
+    def manifest(self) -> dict[str, Any]:
+        """Return the manifest, known to be of our format."""
+        path = self._folder / _MANIFEST
+        try:
+            raw = self._read(_MANIFEST, _MAX_MANIFEST_BYTES)
+        except FileNotFoundError as error:
+            raise ModelNotFoundError(self._folder) from error
+        try:
+            manifest = json.loads(raw)
+        except (ValueError, RecursionError) as error:
+            raise ModelCorruptError(path, "it is no JSON") from error
+        if not isinstance(manifest, dict):
+            raise ModelCorruptError(path, "it is no JSON object")
+        if manifest.get("format_version") not in _READABLE:
+            raise ModelIncompatibleError(self._folder, found=manifest.get("format_version"), expected=FORMAT_VERSION)
+        return manifest
+
+    def check_digests(self, manifest: Mapping[str, Any]) -> None:
+        """Check every file that the manifest names, and keep what is needed of them."""
+        digests = manifest.get("sha256")
+        if not isinstance(digests, dict) or not {_SCORER, _LEXICON} <= set(digests) or len(digests) > _MAX_FILES:
+            raise ModelCorruptError(self._folder / _MANIFEST, "it has no digests")
+        limits = {_SCORER: MAX_ARRAY_BYTES, _LEXICON: _MAX_LEXICON_BYTES}
+        for name, expected in digests.items():
+            path = self._folder / name
+            if Path(name).name != name:
+                raise ModelCorruptError(self._folder / _MANIFEST, "it names a file outside its folder")
+            try:
+                if name in limits:
+                    self.raw[name] = self._read(name, limits[name])
+                    found = hashlib.sha256(self.raw[name]).hexdigest()
+                else:
+                    with self._open(name) as stream:
+                        found = hashlib.file_digest(stream, "sha256").hexdigest()
+            except FileNotFoundError as error:
+                raise ModelCorruptError(path, "a file that the manifest names is missing") from error
+            if found != expected:
+                raise ModelCorruptError(path, "its SHA-256 is not the one in the manifest")
+
+    @contextmanager
+    def _open(self, name: str) -> Iterator[io.BufferedReader]:
+        path = self._folder / name
+        try:  # a pipe would block an open without O_NONBLOCK for ever
+            descriptor = os.open(
+                name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self._descriptor
+            )
+            try:
+                found = os.fstat(descriptor)
+                if not stat.S_ISREG(found.st_mode):
+                    raise ModelCorruptError(path, "it is no regular file")
+                _refuse_writable(path, found)
+                with os.fdopen(descriptor, "rb", closefd=False) as stream:
+                    yield stream
+            finally:
+                os.close(descriptor)
+        except FileNotFoundError:
+            raise
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or "this is no path"
+            is_link = getattr(error, "errno", None) == errno.ELOOP
+            raise ModelCorruptError(path, "it is a link" if is_link else f"cannot be read: {reason}") from error
+
+    def mapped(self, name: str) -> mmap.mmap | None:
+        """Return a file of `raw` mapped into memory; None when it is another one by now."""
+        with self._open(name) as stream:
+            if os.fstat(stream.fileno()).st_size != len(self.raw[name]):
+                return None
+            mapping = mmap.mmap(stream.fileno(), len(self.raw[name]), access=mmap.ACCESS_READ)
+        return mapping if mapping[:] == self.raw[name] else None
+
+    def _read(self, name: str, limit: int) -> bytes:
+        with self._open(name) as stream:
+            raw = stream.read(limit + 1)
+        if len(raw) > limit:
+            raise ModelCorruptError(self._folder / name, f"it is too large, at most {limit} bytes are read")
+        return raw
 
 
 def save_model(folder: Path, model: Model, pipeline: object, facts: Mapping[str, Any], card: str) -> None:
@@ -188,7 +280,8 @@ def save_model(folder: Path, model: Model, pipeline: object, facts: Mapping[str,
                 "sha256": {name: _digest(draft / name) for name in (_SCORER, _LEXICON, _PIPELINE, _CARD)}
             }
             (draft / _MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-            for path in draft.iterdir():
+            for path in (draft, *draft.iterdir()):
+                path.chmod(path.stat().st_mode & ~stat.S_IWOTH)  # else a careless umask makes what nobody may load
                 _sync(path)
             if folder.exists():
                 folder.rename(Path(scratch) / "old")
@@ -229,30 +322,51 @@ def _version(package: str) -> str:
         return "unknown"
 
 
-def _read_taxonomy(manifest: Mapping[str, Any]) -> Taxonomy:
-    return Taxonomy(
-        tuple(
-            Facet(
-                id=facet["id"],
-                plural=facet["plural"],
-                needs=facet.get("needs"),
-                labels=tuple(Label(id=label["id"], definition=label["definition"]) for label in facet["labels"]),
-            )
+def _read_labels(path: Path, manifest: Mapping[str, Any]) -> tuple[Taxonomy, dict[str, Bands]]:
+    """Return facets and limits; both are checked as if a stranger had written them."""
+    try:
+        facets = [
+            {
+                "id": facet["id"],
+                "plural": facet["plural"],
+                **({"needs": facet["needs"]} if facet.get("needs") is not None else {}),
+                "label": [{"id": label["id"], "definition": label["definition"]} for label in facet["labels"]],
+            }
             for facet in manifest["facets"]
-        )
-    )
+        ]
+        taxonomy = parse_taxonomy({"facet": facets}, source=str(path))
+        bands = {label: Bands(item["alert"], item["review"]) for label, item in manifest["bands"].items()}
+        labels = tuple(manifest["labels"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ModelCorruptError(path, f"a needed entry is missing or malformed: {error}") from error
+    except CorpusError as error:
+        raise ModelCorruptError(path, f"its facets are at fault: {error}") from error
+    if labels != taxonomy.label_ids or set(bands) != set(labels):
+        raise ModelCorruptError(path, "facets, labels and bands do not agree")
+    for label, item in bands.items():
+        if not _is_limit(item.review) or not (item.alert is None or _is_limit(item.alert)):
+            raise ModelCorruptError(path, f"the limits of {label!r} are no numbers from 0 to 1")
+    return taxonomy, bands
 
 
-def _check_digests(folder: Path, manifest: Mapping[str, Any]) -> None:
-    digests = manifest.get("sha256")
-    if not isinstance(digests, dict) or not {_SCORER, _LEXICON} <= set(digests):
-        raise ModelCorruptError(folder / _MANIFEST, "it has no digests")
-    for name, expected in digests.items():
-        path = folder / name
-        if Path(name).name != name or path.is_symlink() or not path.is_file():
-            raise ModelCorruptError(path, "a file that the manifest names is missing")
-        if _digest(path) != expected:
-            raise ModelCorruptError(path, "its SHA-256 is not the one in the manifest")
+def _read_ngram_range(path: Path, manifest: Mapping[str, Any]) -> tuple[int, int]:
+    value = manifest.get("ngram_range", list(WORDS))
+    for known in (WORDS, WORDS_AND_PAIRS):
+        if value == list(known):
+            return known
+    raise ModelCorruptError(path, f"an ngram_range of [1, 1] or [1, 2] needed, got {str(value)[:_MAX_NAME]}")
+
+
+def _is_limit(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1
+
+
+def _printable(path: Path, manifest: Mapping[str, Any], key: str) -> str:
+    """Return what records and logs call the model."""
+    value = manifest.get(key)
+    if not isinstance(value, str) or not 0 < len(value) <= _MAX_NAME or not value.isprintable():
+        raise ModelCorruptError(path, f"a needed entry is missing or malformed: {key!r}")
+    return value
 
 
 def _digest(path: Path) -> str:
@@ -267,10 +381,10 @@ def _pack_lexicon(lexicon: Lexicon) -> str:
     return json.dumps(entries, indent=0, ensure_ascii=False) + "\n"
 
 
-def _read_lexicon(path: Path) -> Lexicon:
+def _read_lexicon(path: Path, raw: bytes) -> Lexicon:
     try:
-        return parse_lexicon(json.loads(path.read_bytes()), source=str(path))
-    except (ValueError, AttributeError) as error:
+        return parse_lexicon(json.loads(raw), source=str(path))
+    except (ValueError, AttributeError, RecursionError) as error:
         raise ModelCorruptError(path, "it is no lexicon") from error
 
 
@@ -287,8 +401,8 @@ def _pack_arrays(model: Model) -> bytes:
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name, array in arrays.items():
             entry = zipfile.ZipInfo(f"{name}.npy")  # of 1980: the same model gives the same bytes
-            data_start = buffer.tell() + _ZIP_HEADER_BYTES + len(entry.filename) + _EXTRA_HEADER_BYTES
-            padding = -data_start % _ALIGNMENT
+            start = buffer.tell() + _ZIP_HEADER_BYTES + len(entry.filename) + _EXTRA_HEADER_BYTES
+            padding = -start % _ALIGNMENT
             entry.extra = struct.pack("<HH", _PADDING_FIELD, padding) + bytes(padding)
             content = io.BytesIO()
             np.lib.format.write_array(content, array, version=(1, 0), allow_pickle=False)
@@ -296,40 +410,72 @@ def _pack_arrays(model: Model) -> bytes:
     return buffer.getvalue()
 
 
-def _read_arrays(path: Path, names: Sequence[str]) -> dict[str, Any]:
-    """Return the arrays of these names, read only: mapped where they are not compressed, else unpacked."""
+def _read_arrays(path: Path, raw: bytes, names: Sequence[str], mapping: mmap.mmap | None) -> dict[str, Any]:
     try:
-        with zipfile.ZipFile(path) as archive:
-            entries = {entry.filename: entry for entry in archive.infolist()}
-            if sum(entry.file_size for entry in entries.values()) > MAX_ARRAY_BYTES:
-                raise ModelCorruptError(path, f"it unpacks to more than {MAX_ARRAY_BYTES} bytes")
-            return {name: _read_array(path, archive, entries[f"{name}.npy"]) for name in names}
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
+        with zipfile.ZipFile(io.BytesIO(raw)) as archive:
+            entries = {entry.filename.removesuffix(".npy"): entry for entry in archive.infolist()}
+            if sum(entry.file_size for entry in entries.values()) <= MAX_ARRAY_BYTES:
+                return {
+                    name: _read_array(archive, entries[name], mapping if name == _MAPPED else None) for name in names
+                }
+    except (
+        Exception
+    ) as error:  # zip, zlib and numpy raise some twenty kinds of exceptions on bytes made to mislead them
         raise ModelCorruptError(path, f"it is no archive of the arrays of a scorer ({type(error).__name__})") from error
+    raise ModelCorruptError(path, f"it unpacks to more than {MAX_ARRAY_BYTES} bytes")
 
 
-def _read_array(path: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> "NDArray[Any]":
-    if entry.compress_type != zipfile.ZIP_STORED:
-        with archive.open(entry) as content:
-            return _frozen(np.lib.format.read_array(content, allow_pickle=False))
-    with path.open("rb") as stream:
-        stream.seek(entry.header_offset + _ZIP_HEADER_BYTES - 4)
-        stream.seek(sum(struct.unpack("<HH", stream.read(4))), os.SEEK_CUR)  # the name and the extra fields
-        start = stream.tell()
-        if np.lib.format.read_magic(stream) != (1, 0):
-            raise ValueError(entry.filename)
-        shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(stream)
-        offset = stream.tell()
-    if dtype.hasobject or is_fortran or offset - start + math.prod(shape) * dtype.itemsize != entry.file_size:
-        raise ValueError(entry.filename)
-    if offset % _ALIGNMENT or not math.prod(shape):  # written by somebody else; and nothing cannot be mapped
-        return _frozen(np.fromfile(path, dtype, math.prod(shape), offset=offset).reshape(shape))
-    return np.asarray(np.memmap(path, dtype, "r", offset, shape))
-
-
-def _frozen(array: "NDArray[Any]") -> "NDArray[Any]":
+def _read_array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, mapping: mmap.mmap | None) -> "NDArray[Any]":
+    """Return one array, read only: a copy, or what *mapping*, the archive in memory, has in its place."""
+    with archive.open(entry) as content:
+        array: NDArray[Any] = np.asarray(np.lib.format.read_array(content, allow_pickle=False), order="C")
     array.flags.writeable = False
-    return array
+    if mapping is None or entry.compress_type != zipfile.ZIP_STORED:
+        return array
+    name_and_extra = struct.unpack_from("<HH", mapping, entry.header_offset + _ZIP_HEADER_BYTES - 4)
+    end = entry.header_offset + _ZIP_HEADER_BYTES + sum(name_and_extra) + entry.file_size
+    offset = end - array.nbytes
+    same = np.frombuffer(mapping, array.dtype, array.size, offset).reshape(array.shape)
+    return same if offset % _ALIGNMENT == 0 and np.array_equal(same, array) else array
+
+
+def _read_terms(path: Path, array: Any) -> list[str]:  # noqa: ANN401 - whatever the archive held
+    try:
+        terms = array.tobytes().decode("utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise ModelCorruptError(path, "its vocabulary is no text") from error
+    if not all(terms) or len(set(terms)) != len(terms):
+        raise ModelCorruptError(path, "its vocabulary is empty, or has an empty term or one twice")
+    return list(terms)
+
+
+def _check_arrays(path: Path, arrays: Mapping[str, Any], n_terms: int, n_labels: int) -> None:
+    """Refuse arrays from which a score could come out that is no number, or the same for every text."""
+    shapes = {
+        "idf": (n_terms,),
+        "rows": (n_terms, row_width(n_labels)),
+        "scales": (n_terms,),
+        "weights": (n_terms, n_labels),
+        "intercepts": (n_labels,),
+        "relevance": (n_terms,),
+        "relevance_intercept": (),
+    }
+    checked = {name: arrays[name] for name in shapes if name in arrays}
+    if any(array.shape != shapes[name] for name, array in checked.items()):
+        raise ModelCorruptError(path, "the arrays do not have the shapes that manifest and vocabulary ask for")
+    numbers = {name: array for name, array in checked.items() if name != "rows"}
+    if any(array.dtype != np.float32 or not np.isfinite(array).all() for array in numbers.values()) or (
+        "rows" in checked and checked["rows"].dtype != np.int16
+    ):
+        raise ModelCorruptError(path, "an array holds something else than finite float32 or int16 numbers")
+    limits = {"scales": _MAX_WEIGHT / np.iinfo(np.int16).max}
+    if any(np.abs(array).max() > limits.get(name, _MAX_WEIGHT) for name, array in numbers.items()):
+        raise ModelCorruptError(path, f"a weight is beyond {_MAX_WEIGHT:g}")
+    if arrays["idf"].min() <= 0:
+        raise ModelCorruptError(path, "an inverse document frequency is not positive")
+    weights = checked["rows"][:, :n_labels] if "rows" in checked else checked["weights"]
+    if not weights.any() or not checked.get("scales", weights).any():
+        raise ModelCorruptError(path, "all weights are zero, so every text would get the same scores")
 
 
 def _sync(path: Path) -> None:
