@@ -192,6 +192,7 @@ class Daemon:
         )
         if problems:
             raise ConfigError(str(checked.path), problems)
+        model.warm_up()
         work = self.build(checked, model)
         return work, stray_messages(self.ledger, [receiver.id for receiver in checked.receivers])
 

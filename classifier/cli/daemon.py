@@ -26,6 +26,7 @@ def watch_command(config: Path, *, log_json: bool) -> None:
     log = logging.getLogger("classifier")
     with to_stderr(logging.INFO, as_json=log_json):
         with open_app(config) as app, app.serving():
+            app.model.warm_up()  # now, and not when the first article comes
             strays = app.strays()
 
             def say_so() -> None:
