@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: demo test wheel-test train choices lock clean
+.PHONY: demo test wheel-test train choices bench-once lock clean
 
 demo: .venv/runtime
 	$(BIN)/classifier demo
@@ -39,6 +39,10 @@ train: .venv/runtime
 # What each choice in the model is worth: the table in the model card. Takes some minutes.
 choices: .venv/development
 	$(BIN)/python tests/benchmarks/model_choices.py
+
+# How many files per second `classifier once` takes in, with an empty and with a full ledger. Takes some minutes.
+bench-once: .venv/development
+	$(BIN)/python tests/benchmarks/once.py
 
 # Needs uv on the PATH.
 lock:

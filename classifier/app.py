@@ -15,16 +15,18 @@ from pathlib import Path
 from classifier.adapters.artifacts import load_model
 from classifier.adapters.inbox import FolderInbox
 from classifier.adapters.ledger import SqlLedger
+from classifier.adapters.processes import Processes
 from classifier.adapters.webhook import AllowedRange, Endpoint, HttpSender
 from classifier.delivery import RetryPolicy
 from classifier.errors import ConfigError, Problem
 from classifier.model import Model
-from classifier.pipeline import Deliver, DeliveryReport, Ingest
+from classifier.pipeline import BATCH_FILES, Deliver, DeliveryReport, Ingest, Judge
 from classifier.ports import Checkpoint, Claim, FileVersion, Rejected, Scored, Verdict
 from classifier.settings import CheckedSettings, load_settings
 from classifier.taxonomy import Taxonomy
 
 _LOG = logging.getLogger("classifier")
+BACKLOG = 2_000  # so many new files are worth starting processes, which takes about as long as a thousand files
 CRASH_VARIABLE = "CLASSIFIER_CRASH_AT"
 
 
@@ -134,8 +136,8 @@ def open_app(path: Path | str) -> Iterator[App]:
             ingest=Ingest(
                 inbox=inbox,
                 ledger=ledger,
-                model=model,
-                rules=checked.rules,
+                judge=Judge(model, checked.rules),
+                spread=Processes(len(os.sched_getaffinity(0)), min_items=BACKLOG // BATCH_FILES),
                 clock=utc_now,
                 checkpoint=checkpoint,
                 should_stop=stop.is_set,

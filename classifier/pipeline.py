@@ -1,8 +1,8 @@
 """
 The two jobs of the daemon, over ports.
 
-    ingest:   Inbox.settled | Ledger.unrecorded | Inbox.read | parse_article | Model.tag | RuleSet.match | make_alert |
-        render | Ledger.record
+    ingest:   Inbox.settled | Ledger.unrecorded | Inbox.read | Ledger.scored | Judge | Ledger.record
+    Judge:    parse_article | Model.tag | RuleSet.match | make_alert | render
     deliver:  Ledger.claim | Sender.send | next_step | Ledger.settle
 
 The functions here order calls; what to do is decided by the values they pass along.
@@ -12,10 +12,11 @@ becomes due again.
 
 import datetime as dt
 import hashlib
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
+from itertools import compress
 
 from classifier.alerts import make_alert, message_id
 from classifier.article import Article, parse_article
@@ -29,17 +30,22 @@ from classifier.ports import (
     Clock,
     Duplicate,
     FileVersion,
+    Headline,
     Inbox,
     Jitter,
     Ledger,
     Rejected,
     Scored,
     Sender,
+    Spread,
     Verdict,
 )
 from classifier.rules import RuleSet
 
-BATCH = 200  # versions asked of the ledger at once
+LOOK_UP = 1_000  # versions asked of the ledger at once
+BATCH_FILES = 100  # recorded in one transaction: the disk is waited for once per batch
+BATCH_BYTES = 1_000_000  # a batch with more than this is full: what is in memory stays bounded
+_FAILED = "this program failed on it, {}; please report it"
 
 
 def _no_checkpoint(_name: str) -> None:
@@ -61,20 +67,84 @@ class DeliveryReport:
     results: Counter[str] = field(default_factory=Counter)
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The bytes of one file, and when they were read."""
+
+    path: str
+    raw: bytes
+    read_at: dt.datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """Turns pages into verdicts: a value without any port, so that it can work in another process."""
+
+    model: Model
+    rules: RuleSet
+
+    def __call__(self, pages: Sequence[Page]) -> list[Verdict]:
+        """Return a verdict for each page; a page is never the reason that another has none."""
+        return [self._judge(page) for page in pages]
+
+    def _judge(self, page: Page) -> Verdict:
+        try:
+            return self._score(parse_article(page.raw, page.path), page.read_at)
+        except ArticleError as error:
+            return Rejected(reason=error.reason, detail=error.detail)
+        except Exception as error:  # noqa: BLE001 - a fault of ours with one file must not keep all others waiting
+            return Rejected(reason="failed", detail=_FAILED.format(type(error).__name__))
+
+    def _score(self, article: Article, now: dt.datetime) -> Scored:
+        tags = self.model.tag(article)
+        explain = cache(partial(self.model.explain, article))  # several rules may ask for the same label
+        matches = self.rules.match(tags)
+        messages = []
+        for match in matches:
+            alert = make_alert(article, tags, match, model=self.model.reference, explain=explain, now=now)
+            body = render(alert)
+            rule = match.rule
+            messages += [
+                Message(id=message_id(article, rule.id, endpoint), endpoint_id=endpoint, rule_id=rule.id, body=body)
+                for endpoint in rule.to
+            ]
+        headline = Headline(id=article.id, title=article.title, date=article.date, publisher=article.publisher)
+        return Scored(
+            article=headline, tags=tags, model=self.model.reference, matches=matches, messages=tuple(messages)
+        )
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Files read together and recorded together: those to be judged, and those whose verdict needs no judging."""
+
+    files: list[FileVersion] = field(default_factory=list)
+    pages: list[Page] = field(default_factory=list)
+    decided: list[tuple[FileVersion, Verdict]] = field(default_factory=list)
+    n_bytes: int = 0
+
+    @property
+    def is_full(self) -> bool:
+        return len(self.files) + len(self.decided) >= BATCH_FILES or self.n_bytes >= BATCH_BYTES
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ingest:
     """
     Turns new files into verdicts.
 
     Attributes:
+        judge: a `Judge`.
+        spread: calls the judge; in other processes, perhaps, when there is much to do.
         should_stop: asked between files; a stopped scan goes on with the next one.
+        on_file: told of every file whose verdict has been recorded.
     """
 
     inbox: Inbox
     ledger: Ledger
-    model: Model
-    rules: RuleSet
+    judge: Callable[[Sequence[Page]], Sequence[Verdict]]
     clock: Clock
+    spread: Spread = map
     checkpoint: Checkpoint = _no_checkpoint
     should_stop: Callable[[], bool] = lambda: False
     on_file: Callable[[FileVersion, Verdict], None] = lambda _file, _verdict: None
@@ -87,75 +157,79 @@ class Ingest:
             LedgerError: the ledger cannot be used now; files without a verdict are found again next time.
         """
         report = IngestReport()
-        settled = self.inbox.settled()
-        for start in range(0, len(settled), BATCH):
-            batch = settled[start : start + BATCH]
-            new = set(self.ledger.unrecorded(batch))
-            self.inbox.done(file for file in batch if file not in new)
-            for file in (file for file in batch if file in new):
-                if self.should_stop():
-                    return report
-                self._take(file, report)
+        underway: deque[_Batch] = deque()
+        for verdicts in self.spread(self.judge, self._pages(underway)):
+            batch = underway.popleft()
+            self._record([*batch.decided, *zip(batch.files, verdicts, strict=True)], report)
         return report
 
-    def _take(self, file: FileVersion, report: IngestReport) -> None:
+    def _pages(self, underway: deque[_Batch]) -> Iterator[Sequence[Page]]:
+        """Yield what there is to judge, batch by batch; each batch waits in *underway* for its verdicts."""
+        for batch in self._batches():
+            self._set_duplicates_aside(batch)
+            underway.append(batch)
+            yield batch.pages
+
+    def _batches(self) -> Iterator[_Batch]:
+        batch = _Batch()
+        for file in self._new():
+            if self.should_stop():
+                break
+            self._read(file, batch)
+            if batch.is_full:
+                yield batch
+                batch = _Batch()
+        yield batch
+
+    def _new(self) -> Iterator[FileVersion]:
+        """Yield the settled files that have no verdict."""
+        settled = self.inbox.settled()
+        for start in range(0, len(settled), LOOK_UP):
+            some = settled[start : start + LOOK_UP]
+            new = self.ledger.unrecorded(some)
+            self.inbox.done(set(some).difference(new) if new else some)
+            yield from new
+
+    def _read(self, file: FileVersion, batch: _Batch) -> None:
         self.checkpoint("found")
         read = self.inbox.read(file)
         if read.problem is not None:
-            verdict: Verdict = read.problem
+            batch.decided.append((file, read.problem))
         elif read.raw is not None:
             self.checkpoint("read")
-            verdict = self._judge(file, read.raw)
-        else:
-            return  # gone or changed: it has no verdict, and the next scan sees what is there then
-        self.checkpoint("scored")
-        self.ledger.record(file, verdict, self.clock())
-        self.checkpoint("recorded")
-        self.inbox.done([file])
-        report.files[_STATE_OF[type(verdict)]] += 1
-        report.messages += len(verdict.messages) if isinstance(verdict, Scored) else 0
-        self.on_file(file, verdict)
+            batch.files.append(file)
+            batch.pages.append(Page(file.path, read.raw, self.clock()))
+            batch.n_bytes += len(read.raw)
+        # Otherwise it is gone or has changed: it has no verdict, and the next scan sees what is there then.
 
-    def _judge(self, file: FileVersion, raw: bytes) -> Verdict:
-        sha256 = hashlib.sha256(raw).hexdigest()
-        if self.ledger.has_content(sha256):
-            return Duplicate(sha256=sha256)
-        try:
-            return self._score(parse_article(raw, file.path))
-        except ArticleError as error:
-            return Rejected(reason=error.reason, detail=error.detail)
-        except Exception as error:  # noqa: BLE001 - a fault of ours with one file must not keep all others waiting
-            return Rejected(
-                reason="failed", detail=f"this program failed on it, {type(error).__name__}; please report it"
-            )
-
-    def _score(self, article: Article) -> Scored:
-        tags = self.model.tag(article)
-        explain = cache(partial(self.model.explain, article))  # several rules may ask for the same label
-        now = self.clock()
-        alerts = tuple(
-            make_alert(
-                article,
-                tags,
-                match,
-                model=self.model.reference,
-                explain=explain,
-                now=now,
-            )
-            for match in self.rules.match(tags)
-        )
-        messages = []
-        for alert in alerts:
-            body = render(alert)
-            rule = alert.match.rule
-            messages += [
-                Message(id=message_id(article, rule.id, endpoint), endpoint_id=endpoint, rule_id=rule.id, body=body)
-                for endpoint in rule.to
+    def _set_duplicates_aside(self, batch: _Batch) -> None:
+        digests = [hashlib.sha256(page.raw).hexdigest() for page in batch.pages]
+        known = self.ledger.scored(digests) if digests else ()
+        if known:
+            batch.decided += [
+                (file, Duplicate(sha256=digest))
+                for file, digest in zip(batch.files, digests, strict=True)
+                if digest in known
             ]
-        return Scored(article=article, tags=tags, model=self.model.reference, alerts=alerts, messages=tuple(messages))
+            is_new = [digest not in known for digest in digests]
+            batch.files, batch.pages = list(compress(batch.files, is_new)), list(compress(batch.pages, is_new))
 
-
-_STATE_OF: Mapping[type[Verdict], str] = {Scored: "scored", Duplicate: "duplicate", Rejected: "rejected"}
+    def _record(self, verdicts: Sequence[tuple[FileVersion, Verdict]], report: IngestReport) -> None:
+        if not verdicts:
+            return
+        self.checkpoint("scored")
+        states = self.ledger.record(verdicts, self.clock())
+        self.checkpoint("recorded")
+        self.inbox.done(file for (file, _), state in zip(verdicts, states, strict=True) if state is not None)
+        for (file, verdict), state in zip(verdicts, states, strict=True):
+            if state is None:
+                continue
+            report.files[state] += 1
+            if isinstance(verdict, Scored) and state == "scored":
+                report.messages += len(verdict.messages)
+            elif isinstance(verdict, Scored):
+                verdict = Duplicate(sha256=verdict.article.id)  # noqa: PLW2901 - as it was recorded
+            self.on_file(file, verdict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

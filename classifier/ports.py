@@ -6,13 +6,14 @@ Every instant is aware and in UTC. Implementations may be called from several th
 """
 
 import datetime as dt
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
 
-from classifier.alerts import Alert, MessageId
-from classifier.article import Article
+from classifier.alerts import MessageId
+from classifier.article import ArticleId
 from classifier.delivery import Message, Outcome, Step
+from classifier.rules import Match
 from classifier.tags import Tags
 
 Clock = Callable[[], dt.datetime]  # now, aware, UTC
@@ -20,6 +21,9 @@ Jitter = Callable[[], float]  # a fresh number in [-1, 1]
 Checkpoint = Callable[
     [str], None
 ]  # told the name of each point where a crash must lose nothing; does nothing in production
+
+_In = TypeVar("_In")
+_Out = TypeVar("_Out")
 
 FileState = Literal["scored", "duplicate", "rejected"]
 
@@ -45,13 +49,23 @@ class FileVersion:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scored:
-    """A file that was read and scored."""
+class Headline:
+    """What the ledger keeps of an article; the text stays in its file."""
 
-    article: Article
+    id: ArticleId
+    title: str
+    date: dt.date | None
+    publisher: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scored:
+    """A file that was read and scored, the rules its article meets, and what is to be sent because of them."""
+
+    article: Headline
     tags: Tags
     model: str
-    alerts: tuple[Alert, ...]
+    matches: tuple[Match, ...]
     messages: tuple[Message, ...]
 
 
@@ -167,12 +181,18 @@ class Ledger(Protocol):
         """Return those of *files* that have no verdict yet, in the same order."""
         ...
 
-    def has_content(self, sha256: str) -> bool:
-        """Say whether an article with these bytes has been scored."""
+    def scored(self, sha256s: Collection[str]) -> Collection[str]:
+        """Return those of *sha256s* that are the digest of bytes scored before."""
         ...
 
-    def record(self, file: FileVersion, verdict: Verdict, now: dt.datetime) -> None:
-        """Store what became of *file*, with all that follows from it; storing it again changes nothing."""
+    def record(self, verdicts: Sequence[tuple[FileVersion, Verdict]], now: dt.datetime) -> Sequence[FileState | None]:
+        """
+        Store what became of these files, with all that follows from it: all of it, or on an error nothing.
+
+        Returns:
+            What each file was recorded as; a scored one turns out a duplicate when its bytes were recorded in between.
+            None for a file that is recorded already, or a duplicate of what the ledger has forgotten since.
+        """
         ...
 
     def claim(self, endpoint_id: str, now: dt.datetime, lease: dt.timedelta) -> Claim | None:
@@ -201,4 +221,16 @@ class Sender(Protocol):
 
     def send(self, message: Message, attempt: int) -> Outcome:
         """Post *message* once."""
+        ...
+
+
+class Spread(Protocol):
+    """
+    `map`, or something that calls a function for several items at once.
+
+    The results come in the order of the items; only a bounded number of items is taken ahead of the results.
+    """
+
+    def __call__(self, function: Callable[[_In], _Out], items: Iterable[_In], /) -> Iterator[_Out]:
+        """Call *function* for each of *items*; it may run in another process, so it and its items are pickled."""
         ...

@@ -2,13 +2,13 @@
 
 import datetime as dt
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from classifier.alerts import MessageId
 from classifier.delivery import Dead, Delivered, Message, Outcome, Result, RetryAt, Step
-from classifier.ports import Audit, Claim, Duplicate, FileVersion, OutboxRow, Read, Rejected, Scored, Verdict
+from classifier.ports import Audit, Claim, Duplicate, FileState, FileVersion, OutboxRow, Read, Rejected, Scored, Verdict
 
 
 @dataclass
@@ -70,7 +70,7 @@ class FakeLedger:
     """A `Ledger` that forgets everything when it goes."""
 
     def __init__(self) -> None:
-        self.files: dict[FileVersion, tuple[str, str | None]] = {}
+        self.files: dict[FileVersion, tuple[FileState, str | None]] = {}
         self.articles: set[str] = set()
         self.matches: Counter[tuple[str, str]] = Counter()
         self._rows: dict[MessageId, _Row] = {}
@@ -80,27 +80,33 @@ class FakeLedger:
         """Return those without a verdict."""
         return [version for version in versions if version not in self.files]
 
-    def has_content(self, sha256: str) -> bool:
-        """Say whether these bytes were scored."""
-        return sha256 in self.articles
+    def scored(self, sha256s: Collection[str]) -> Collection[str]:
+        """Return those of bytes that were scored."""
+        return self.articles.intersection(sha256s)
 
-    def record(self, file: FileVersion, verdict: Verdict, now: dt.datetime) -> None:
-        """Store a verdict."""
+    def record(self, verdicts: Sequence[tuple[FileVersion, Verdict]], now: dt.datetime) -> Sequence[FileState | None]:
+        """Store verdicts."""
+        return [self._record(file, verdict, now) for file, verdict in verdicts]
+
+    def _record(self, file: FileVersion, verdict: Verdict, now: dt.datetime) -> FileState | None:
         if file in self.files:
-            return
+            return None
         match verdict:
             case Scored() if verdict.article.id not in self.articles:
                 self.files[file] = ("scored", None)
                 self.articles.add(verdict.article.id)
-                for alert in verdict.alerts:
-                    own = [message for message in verdict.messages if message.rule_id == alert.match.rule.id]
-                    self.matches[verdict.article.id, alert.match.rule.id] = len(own)
+                for match in verdict.matches:
+                    own = [message for message in verdict.messages if message.rule_id == match.rule.id]
+                    self.matches[verdict.article.id, match.rule.id] = len(own)
                 for message in verdict.messages:
                     self._rows[message.id] = _Row(message, now, due_at=now)
+            case Duplicate() if verdict.sha256 not in self.articles:
+                return None
             case Scored() | Duplicate():
                 self.files[file] = ("duplicate", None)
             case Rejected():
                 self.files[file] = ("rejected", verdict.reason)
+        return self.files[file][0]
 
     def claim(self, endpoint_id: str, now: dt.datetime, lease: dt.timedelta) -> Claim | None:
         """Take the message due longest."""

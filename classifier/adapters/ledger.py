@@ -11,7 +11,7 @@ settle any more. Longer than most modules because tables and the methods that us
 import datetime as dt
 import json
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,7 +27,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlch
 from classifier.alerts import MessageId, tag_record
 from classifier.delivery import Dead, Delivered, Message, Outcome, RetryAt, Step
 from classifier.errors import LedgerError
-from classifier.ports import Audit, Claim, Duplicate, FileVersion, OutboxRow, Rejected, Scored, Verdict
+from classifier.ports import Audit, Claim, Duplicate, FileState, FileVersion, OutboxRow, Rejected, Scored, Verdict
 
 if TYPE_CHECKING:
     from sqlalchemy.engine.interfaces import DBAPIConnection
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 BUSY_TIMEOUT_S = 10
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _MAX_DETAIL = 500
+_MAX_IN = 1_000  # values asked for in one statement; every database takes so many
 
 
 class UtcDateTime(sa.TypeDecorator[dt.datetime]):
@@ -166,78 +167,36 @@ class SqlLedger:
 
     def unrecorded(self, versions: Sequence[FileVersion]) -> Sequence[FileVersion]:
         """Return those of *versions* that have no verdict yet, in the same order."""
-        query = sa.select(files.c.path, files.c.size, files.c.mtime_ns, files.c.ctime_ns, files.c.inode)
-        known: set[FileVersion] = set()
         with self._reading() as connection:
-            for row in connection.execute(query.where(files.c.path.in_([version.path for version in versions]))):
-                known.add(
-                    FileVersion(
-                        path=row.path, size=row.size, mtime_ns=row.mtime_ns, ctime_ns=row.ctime_ns, inode=int(row.inode)
-                    )
-                )
-        return [version for version in versions if version not in known]
+            known = _recorded(connection, versions)
+        return [version for version in versions if _key(version) not in known]
 
-    def has_content(self, sha256: str) -> bool:
-        """Say whether an article with these bytes has been scored."""
+    def scored(self, sha256s: Collection[str]) -> Collection[str]:
+        """Return those of *sha256s* that are the digest of bytes scored before."""
         with self._reading() as connection:
-            return connection.scalar(sa.select(sa.literal(1)).where(articles.c.id == sha256)) is not None
+            return _scored(connection, sha256s)
 
-    def record(self, file: FileVersion, verdict: Verdict, now: dt.datetime) -> None:
-        """Store what became of *file*, with everything that follows from it, in one transaction."""
-        row = {
-            "path": file.path,
-            "size": file.size,
-            "mtime_ns": file.mtime_ns,
-            "ctime_ns": file.ctime_ns,
-            "inode": str(file.inode),
-            "recorded_at": now,
-        }
+    def record(self, verdicts: Sequence[tuple[FileVersion, Verdict]], now: dt.datetime) -> Sequence[FileState | None]:
+        """Store what became of these files, with everything that follows from it, in one transaction."""
+        digests = [_digest(verdict) for _, verdict in verdicts]
         with self._writing() as connection:
-            if connection.scalar(sa.select(sa.literal(1)).where(*(files.c[key] == row[key] for key in list(row)[:5]))):
-                return
-            match verdict:
-                case Scored():
-                    is_new = (
-                        connection.scalar(sa.select(sa.literal(1)).where(articles.c.id == verdict.article.id)) is None
-                    )
-                    if is_new:
-                        self._record_article(connection, verdict, now)
-                    row |= {"state": "scored" if is_new else "duplicate", "article_id": verdict.article.id}
-                case Duplicate():
-                    row |= {"state": "duplicate", "article_id": verdict.sha256}
-                case Rejected():
-                    row |= {"state": "rejected", "reason": verdict.reason, "detail": verdict.detail[:_MAX_DETAIL]}
-            connection.execute(files.insert(), row)
-
-    def _record_article(self, connection: sa.Connection, scored: Scored, now: dt.datetime) -> None:
-        article = scored.article
-        tags = {facet: [tag_record(tag) for tag in facet_tags] for facet, facet_tags in scored.tags.by_facet.items()}
-        connection.execute(
-            articles.insert(),
-            {
-                "id": article.id,
-                "title": article.title,
-                "date": article.date.isoformat() if article.date else None,
-                "publisher": article.publisher,
-                "tags": json.dumps(tags),
-                "abstained": scored.tags.abstained,
-                "model": scored.model,
-                "scored_at": now,
-            },
-        )
-        for alert in scored.alerts:
-            rule = alert.match.rule
-            own = [message for message in scored.messages if message.rule_id == rule.id]
-            values = {
-                "article_id": article.id,
-                "rule_id": rule.id,
-                "rule_version": rule.version,
-                "n_messages": len(own),
-                "created_at": now,
-            }
-            connection.execute(matches.insert(), values)
-            for message in own:
-                connection.execute(outbox.insert(), _outbox_row(message, article.id, now))
+            recorded = _recorded(connection, [file for file, _ in verdicts])
+            known = _scored(connection, {digest for digest in digests if digest})
+            rows = _Rows(now)
+            states = []
+            for (file, verdict), digest in zip(verdicts, digests, strict=True):
+                state: FileState | None = None
+                if _key(file) not in recorded:
+                    state = rows.add(file, verdict, is_known=digest in known)
+                if state is not None:
+                    recorded.add(_key(file))
+                if state == "scored" and digest:
+                    known.add(digest)
+                states.append(state)
+            for table, values in rows.by_table.items():
+                if values:
+                    connection.execute(table.insert(), values)
+        return states
 
     def claim(self, endpoint_id: str, now: dt.datetime, lease: dt.timedelta) -> Claim | None:
         """Take the message of one endpoint that has been due longest, if any, for the time of *lease*."""
@@ -436,6 +395,107 @@ class SqlLedger:
             raise LedgerError(self._where, type(error).__name__) from error
         except (TypeError, ValueError) as error:  # an option of the URL that only the driver looks at
             raise LedgerError(self._where, f"the database refuses: {type(error).__name__}") from error
+
+
+class _Rows:
+    """Collects the rows of several verdicts, by table, in an order that foreign keys allow."""
+
+    def __init__(self, now: dt.datetime) -> None:
+        self._now = now
+        self.by_table: dict[sa.Table, list[dict[str, object]]] = {articles: [], files: [], matches: [], outbox: []}
+
+    def add(self, file: FileVersion, verdict: Verdict, *, is_known: bool) -> FileState | None:
+        """Add what follows from one verdict; *is_known* says whether its bytes have been scored before."""
+        match verdict:
+            case Scored() if not is_known:
+                self._add_article(verdict)
+                return self._add_file(file, "scored", article_id=verdict.article.id)
+            case Scored():
+                return self._add_file(file, "duplicate", article_id=verdict.article.id)
+            case Duplicate():
+                return self._add_file(file, "duplicate", article_id=verdict.sha256) if is_known else None
+            case Rejected():
+                return self._add_file(file, "rejected", reason=verdict.reason, detail=verdict.detail[:_MAX_DETAIL])
+
+    def _add_file(
+        self,
+        file: FileVersion,
+        state: FileState,
+        *,
+        article_id: str | None = None,
+        reason: str | None = None,
+        detail: str | None = None,
+    ) -> FileState:
+        row = dict(zip(_VERSION, _key(file), strict=True))
+        row |= {"state": state, "reason": reason, "detail": detail, "article_id": article_id, "recorded_at": self._now}
+        self.by_table[files].append(row)
+        return state
+
+    def _add_article(self, scored: Scored) -> None:
+        article, tags = scored.article, scored.tags
+        self.by_table[articles].append(
+            {
+                "id": article.id,
+                "title": article.title,
+                "date": article.date.isoformat() if article.date else None,
+                "publisher": article.publisher,
+                "tags": json.dumps(
+                    {facet: [tag_record(tag) for tag in found] for facet, found in tags.by_facet.items()}
+                ),
+                "abstained": tags.abstained,
+                "model": scored.model,
+                "scored_at": self._now,
+            }
+        )
+        for match in scored.matches:
+            self.by_table[matches].append(
+                {
+                    "article_id": article.id,
+                    "rule_id": match.rule.id,
+                    "rule_version": match.rule.version,
+                    "n_messages": sum(message.rule_id == match.rule.id for message in scored.messages),
+                    "created_at": self._now,
+                }
+            )
+        self.by_table[outbox] += [_outbox_row(message, article.id, self._now) for message in scored.messages]
+
+
+_VERSION = ("path", "size", "mtime_ns", "ctime_ns", "inode")
+_Key = tuple[str, int, int, int, str]
+
+
+def _key(file: FileVersion) -> _Key:
+    return file.path, file.size, file.mtime_ns, file.ctime_ns, str(file.inode)
+
+
+def _recorded(connection: sa.Connection, versions: Sequence[FileVersion]) -> set[_Key]:
+    """Return all recorded versions of the files with these paths."""
+    query = sa.select(*(files.c[name] for name in _VERSION))
+    found: set[_Key] = set()
+    for some in _batched([version.path for version in versions]):
+        found.update(map(tuple, connection.execute(query.where(files.c.path.in_(some)))))
+    return found
+
+
+def _scored(connection: sa.Connection, sha256s: Collection[str]) -> set[str]:
+    found: set[str] = set()
+    for some in _batched(list(sha256s)):
+        found.update(connection.scalars(sa.select(articles.c.id).where(articles.c.id.in_(some))))
+    return found
+
+
+def _batched(values: Sequence[str]) -> Iterator[Sequence[str]]:
+    return (values[start : start + _MAX_IN] for start in range(0, len(values), _MAX_IN))
+
+
+def _digest(verdict: Verdict) -> str | None:
+    match verdict:
+        case Scored():
+            return verdict.article.id
+        case Duplicate():
+            return verdict.sha256
+        case Rejected():
+            return None
 
 
 def _outbox_row(message: Message, article_id: str, now: dt.datetime) -> dict[str, object]:
