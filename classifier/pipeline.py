@@ -14,7 +14,7 @@ import datetime as dt
 import hashlib
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from itertools import compress
 
@@ -78,18 +78,26 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """Turns pages into verdicts: a value without any port, so that it can work in another process."""
+    """
+    Turns pages into verdicts: a value without any port, so that it can work in another process.
+
+    Attributes:
+        stopwatch: seconds since some instant.
+    """
 
     model: Model
     rules: RuleSet
+    stopwatch: Callable[[], float] = float  # always 0: nobody wants to know
 
     def __call__(self, pages: Sequence[Page]) -> list[Verdict]:
         """Return a verdict for each page; a page is never the reason that another has none."""
         return [self._judge(page) for page in pages]
 
     def _judge(self, page: Page) -> Verdict:
+        began_s = self.stopwatch()
         try:
-            return self._score(parse_article(page.raw, page.path), page.read_at)
+            scored = self._score(parse_article(page.raw, page.path), page.read_at)
+            return replace(scored, took_s=self.stopwatch() - began_s)
         except ArticleError as error:
             return Rejected(reason=error.reason, detail=error.detail)
         except Exception as error:  # noqa: BLE001 - a fault of ours with one file must not keep all others waiting

@@ -6,7 +6,7 @@ Every instant is aware and in UTC. Implementations may be called from several th
 """
 
 import datetime as dt
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar
 
@@ -60,13 +60,19 @@ class Headline:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scored:
-    """A file that was read and scored, the rules its article meets, and what is to be sent because of them."""
+    """
+    A file that was read and scored, the rules its article meets, and what is to be sent because of them.
+
+    Attributes:
+        took_s: seconds to parse, tag and explain it.
+    """
 
     article: Headline
     tags: Tags
     model: str
     matches: tuple[Match, ...]
     messages: tuple[Message, ...]
+    took_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,6 +159,20 @@ class Audit:
     faults: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Queue:
+    """
+    What waits for one endpoint.
+
+    Attributes:
+        pending: messages neither delivered nor dead.
+        oldest_due_s: for how many seconds the message due longest has been due; 0 when none is due.
+    """
+
+    pending: int = 0
+    oldest_due_s: float = 0.0
+
+
 class Inbox(Protocol):
     """A folder that others put files into. Never changes, moves or deletes them."""
 
@@ -209,6 +229,14 @@ class Ledger(Protocol):
 
     def retry(self, ids: Sequence[MessageId] | None, now: dt.datetime) -> int:
         """Make dead messages due again, all or those named, with a fresh schedule; return how many."""
+        ...
+
+    def queues(self, now: dt.datetime) -> Mapping[str, Queue]:
+        """Return what waits, by endpoint; an endpoint for which nothing does is no key."""
+        ...
+
+    def newest_file_at(self) -> dt.datetime | None:
+        """Return when the last file got its verdict; None when none ever did."""
         ...
 
     def audit(self) -> Audit:

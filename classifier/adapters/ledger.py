@@ -11,7 +11,7 @@ settle any more. Longer than most modules because tables and the methods that us
 import datetime as dt
 import json
 import secrets
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,7 +27,18 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlch
 from classifier.alerts import MessageId, tag_record
 from classifier.delivery import Dead, Delivered, Message, Outcome, RetryAt, Step
 from classifier.errors import LedgerError
-from classifier.ports import Audit, Claim, Duplicate, FileState, FileVersion, OutboxRow, Rejected, Scored, Verdict
+from classifier.ports import (
+    Audit,
+    Claim,
+    Duplicate,
+    FileState,
+    FileVersion,
+    OutboxRow,
+    Queue,
+    Rejected,
+    Scored,
+    Verdict,
+)
 
 if TYPE_CHECKING:
     from sqlalchemy.engine.interfaces import DBAPIConnection
@@ -283,6 +294,27 @@ class SqlLedger:
         fresh = {"state": "pending", "due_at": now, "settled_at": None, "attempts_before_retry": outbox.c.attempts}
         with self._writing() as connection:
             return connection.execute(outbox.update().where(which).values(**fresh)).rowcount
+
+    def queues(self, now: dt.datetime) -> Mapping[str, Queue]:
+        """Return what waits, by endpoint; an endpoint for which nothing does is no key."""
+        query = (  # of index ix_outbox_due alone: asked every few seconds, it must not read the bodies
+            sa.select(outbox.c.endpoint_id, sa.func.count(), sa.func.min(outbox.c.due_at, type_=UtcDateTime))
+            .where(outbox.c.due_at.is_not(None))
+            .group_by(outbox.c.endpoint_id)
+        )
+        with self._reading() as connection:
+            return {
+                endpoint_id: Queue(pending=pending, oldest_due_s=max(0.0, (now - due_at).total_seconds()))
+                for endpoint_id, pending, due_at in connection.execute(query)
+            }
+
+    def newest_file_at(self) -> dt.datetime | None:
+        """Return when the last file got its verdict; None when none ever did."""
+        with self._reading() as connection:
+            found: dt.datetime | None = connection.scalar(
+                sa.select(sa.func.max(files.c.recorded_at, type_=UtcDateTime))
+            )
+        return found
 
     def audit(self) -> Audit:
         """Count everything and check that it adds up."""

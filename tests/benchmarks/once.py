@@ -174,7 +174,7 @@ def child(config: Path, looks: int, profile: str | None, *, is_scoring: bool) ->
     seconds = []
     counts: dict[str, int] = {}
     with open_app(config) as app:
-        ingest = app.ingest if is_scoring else replace(app.ingest, judge=WithoutScoring())
+        ingest = app.work.ingest if is_scoring else replace(app.work.ingest, judge=WithoutScoring())
         ingest.inbox.settled()
         for _ in range(looks):
             start = time.perf_counter()

@@ -13,7 +13,7 @@ from classifier import Article, LedgerError, Match, Rule, Tag, Tags, parse_artic
 from classifier.adapters.ledger import SqlLedger
 from classifier.alerts import MessageId
 from classifier.delivery import Dead, Delivered, Message, Outcome, Result, RetryAt
-from classifier.ports import Duplicate, FileState, FileVersion, Headline, Ledger, Rejected, Scored, Verdict
+from classifier.ports import Duplicate, FileState, FileVersion, Headline, Ledger, Queue, Rejected, Scored, Verdict
 from classifier.tags import Band
 
 NOW = dt.datetime(2026, 1, 2, 3, 4, 5, 678_901, tzinfo=dt.UTC)
@@ -296,7 +296,7 @@ def test_a_locked_database_is_a_ledger_error(
         impatient.close()
 
 
-@pytest.mark.parametrize("method", ["unrecorded", "scored", "outbox", "audit"])
+@pytest.mark.parametrize("method", ["unrecorded", "scored", "outbox", "audit", "queues", "newest_file_at"])
 def test_a_broken_database_is_a_ledger_error(method: str, sqlite: SqlLedger) -> None:
     """Tables that are gone are reported by the reading methods too."""
     calls: dict[str, Callable[[], object]] = {
@@ -304,6 +304,8 @@ def test_a_broken_database_is_a_ledger_error(method: str, sqlite: SqlLedger) -> 
         "scored": lambda: sqlite.scored(["x"]),
         "outbox": lambda: sqlite.outbox(states=["dead"], limit=1),
         "audit": sqlite.audit,
+        "queues": lambda: sqlite.queues(NOW),
+        "newest_file_at": sqlite.newest_file_at,
     }
     with sqlite._engine.begin() as connection:
         connection.exec_driver_sql("PRAGMA defer_foreign_keys = ON")
@@ -377,3 +379,36 @@ def test_audit_sees_what_is_missing(sqlite: SqlLedger) -> None:
         "0 files are scored but 1 articles are stored",
         "the matches asked for 1 messages but 0 are stored",
     )
+
+
+def test_queues_count_what_waits_by_endpoint(ledger: Ledger) -> None:
+    """A message under a lease waits too; delivered and dead ones do not; the age is that of the one due longest."""
+    assert dict(ledger.queues(NOW)) == {}
+    for number, name in enumerate(("one", "two", "three")):
+        put(ledger, version_of(name, name.encode()), scored(name, "desk", "wire"), later(number))
+    for step in (Delivered(), Dead(), Delivered()):
+        claim = ledger.claim("wire", later(10), LEASE)
+        assert claim is not None
+        ledger.settle(claim, OK, step, later(10))
+    ledger.claim("desk", later(10), LEASE)
+
+    assert dict(ledger.queues(later(10))) == {"desk": Queue(pending=3, oldest_due_s=9.0)}
+    assert dict(ledger.queues(NOW)) == {"desk": Queue(pending=3, oldest_due_s=0.0)}
+
+
+def test_the_queue_is_read_from_its_index_alone(sqlite: SqlLedger) -> None:
+    """It is asked for every few seconds: bodies and delivered messages must not be read for it."""
+    query = "SELECT endpoint_id, count(*), min(due_at) FROM outbox WHERE due_at IS NOT NULL GROUP BY endpoint_id"
+    with sqlite._engine.connect() as connection:
+        plan = [row.detail for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}")]
+
+    assert plan == ["SCAN outbox USING COVERING INDEX ix_outbox_due"]
+
+
+def test_newest_file_at_is_the_time_of_the_last_verdict(ledger: Ledger) -> None:
+    """Whatever the verdict was."""
+    assert ledger.newest_file_at() is None
+    put(ledger, version_of("a", b"1"), scored("one"), later(5))
+    put(ledger, version_of("b", b"2"), Rejected(reason="binary", detail="x"), later(3))
+
+    assert ledger.newest_file_at() == later(5)
