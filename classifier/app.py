@@ -1,4 +1,10 @@
-"""The one place that builds adapters and hands them to the jobs; the only reader of the wall clock and of chance."""
+"""
+The one place that builds adapters and hands them to the jobs; the only reader of the wall clock and of chance.
+
+Keeps: settings, model and the jobs built from them are one value, `Work`, exchanged as a whole or not at all, so that
+no file and no message ever sees half of a change. What a change must not touch (folder, ledger, port) is built once.
+Longer than most modules, and `open_app` longer than most functions, because wiring is read from top to bottom.
+"""
 
 import datetime as dt
 import logging

@@ -31,7 +31,7 @@ from classifier.measures import (
     shares,
 )
 from classifier.model import Explanation, Model, Span
-from classifier.tags import Bands
+from classifier.tags import Bands, founded
 from classifier.taxonomy import Taxonomy
 
 COVERAGE_CUTS = tuple(round(0.5 + 0.05 * k, 2) for k in range(10))
@@ -324,8 +324,9 @@ def measure(scores: Floats, examples: Sequence[Example], bands: Mapping[str, Ban
     labels = taxonomy.label_ids
     review = np.array([bands[label].review for label in labels])
     alert = np.array([np.inf if (limit := bands[label].alert) is None else limit for label in labels])
-    tagged = (scores >= review) | (scores >= alert)
-    return _measure(_masked(scores, tagged, scores >= alert, examples, labels), examples, taxonomy)
+    is_founded = founded(scores, bands, taxonomy)
+    tagged, alerted = is_founded & ((scores >= review) | (scores >= alert)), is_founded & (scores >= alert)
+    return _measure(_masked(scores, tagged, alerted, examples, labels), examples, taxonomy)
 
 
 def _masked(scores: Floats, tagged: Flags, alerted: Flags, examples: Sequence[Example], labels: Sequence[str]) -> Table:
@@ -617,8 +618,8 @@ def model_card(manifest: Mapping[str, Any], notes: str = "") -> str:
             for item in training["corpora"]
         ),
         "",
-        f"Seed {training['seed']}. Background corpora are of another genre: they teach words, with less weight, and",
-        "decide no limits.",
+        f"Seed {training['seed']}. Background corpora are of another genre: their own regression's score is one small",
+        "feature beside the words, and they decide no limits.",
         "",
         "## How well it does",
         "",

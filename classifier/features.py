@@ -1,8 +1,8 @@
 """
-Text to weighted terms: words and concepts, counted and weighed as scikit-learn's `TfidfVectorizer` does.
+Text to weighted terms: words, pairs of words and concepts, counted and weighed as scikit-learn does it.
 
 Hides: tokens, lower-casing, counting, inverse document frequencies, length normalisation.
-Keeps: for the settings in `VECTORIZER_SETTINGS` and the same vocabulary, the same features and weights as scikit-learn
+Keeps: for the settings of `vectorizer_settings` and the same vocabulary, the same features and weights as scikit-learn
 to float32 precision, without importing it. The daemon scores with this; `pipeline.joblib` scores with scikit-learn; a
 test holds the two together.
 """
@@ -11,8 +11,8 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
-from typing import TYPE_CHECKING
+from itertools import islice, pairwise
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,14 +25,21 @@ TOKEN_PATTERN = r"(?u)\b[^\W\d_]\w+\b"  # noqa: S105 - of a word, not a password
 VECTORIZER_SETTINGS: Mapping[str, object] = {
     "lowercase": True,
     "token_pattern": TOKEN_PATTERN,
-    "ngram_range": (1, 1),
     "sublinear_tf": True,
     "norm": "l2",
 }
+NgramRange = tuple[int, int]
+WORDS: NgramRange = (1, 1)
+WORDS_AND_PAIRS: NgramRange = (1, 2)
 _TOKEN = re.compile(TOKEN_PATTERN)
 N_FREQUENT = 20  # terms of the lowest inverse document frequency: in English the, of, and, to, in ...
 
 Span = tuple[int, int]
+
+
+def vectorizer_settings(ngram_range: NgramRange) -> dict[str, Any]:
+    """Return the arguments of scikit-learn's `TfidfVectorizer` that make the terms of a model with this range."""
+    return {**VECTORIZER_SETTINGS, "ngram_range": ngram_range}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,15 +67,19 @@ class TermVectorizer:
     A fixed vocabulary with inverse document frequencies.
 
     Attributes:
-        terms: the vocabulary: lower-case words and concept terms.
+        terms: the vocabulary: lower-case words, concept terms, and pairs of them with a blank between.
         idf: float32 of shape (n_terms,), each positive.
+        ngram_range: `WORDS` or `WORDS_AND_PAIRS`. A pair is two tokens in a row; the concepts of a text are tokens
+            behind its last word.
     """
 
-    def __init__(self, terms: Sequence[str], idf: "NDArray[np.float32]") -> None:
+    def __init__(self, terms: Sequence[str], idf: "NDArray[np.float32]", ngram_range: NgramRange = WORDS) -> None:
         self.terms = tuple(terms)
         self.idf = idf
+        self.ngram_range = ngram_range
         self._index = {term: position for position, term in enumerate(self.terms)}
-        self._frequent = frozenset(np.argsort(idf, kind="stable")[:N_FREQUENT].tolist())
+        by_frequency = (i for i in np.argsort(idf, kind="stable").tolist() if " " not in self.terms[i])
+        self._frequent = frozenset(islice(by_frequency, N_FREQUENT))
 
     def transform(self, text: str, concepts: Sequence[str] = ()) -> TermVector:
         """
@@ -81,6 +92,8 @@ class TermVectorizer:
         n_known = len(words) - counts[None]
         n_frequent = sum(counts[index] for index in self._frequent)
         counts.update(map(self._index.get, concepts))
+        if self.ngram_range == WORDS_AND_PAIRS:
+            counts.update(self._index.get(f"{first} {second}") for first, second in pairwise([*words, *concepts]))
         counts = +counts  # asking for the frequent ones must not have made any
         del counts[None]
         indices = np.fromiter(counts.keys(), np.int64, len(counts))
@@ -93,10 +106,17 @@ class TermVectorizer:
         found: dict[int, list[Span]] = {}
         lowered = text.lower()
         origin = _origins(text) if len(lowered) != len(text) else range(len(text) + 1)
-        words = ((match[0], (origin[match.start()], origin[match.end()])) for match in _TOKEN.finditer(lowered))
-        for term, span in chain(words, concepts):
+        tokens = [(match[0], (origin[match.start()], origin[match.end()])) for match in _TOKEN.finditer(lowered)]
+        n_words = len(tokens)
+        tokens += concepts
+        for term, span in tokens:
             if (index := self._index.get(term)) is not None:
                 found.setdefault(index, []).append(span)
+        if self.ngram_range == WORDS_AND_PAIRS:
+            for position, ((first, start), (second, end)) in enumerate(pairwise(tokens), start=1):
+                if (index := self._index.get(f"{first} {second}")) is not None:
+                    span = (start[0], end[1]) if position < n_words else end  # a concept stands where its phrase does
+                    found.setdefault(index, []).append(span)
         return found
 
 

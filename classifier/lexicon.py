@@ -15,6 +15,7 @@ from classifier.errors import CorpusError
 
 CONCEPT_PREFIX = "concept_"  # with the label behind it: a token of its own for every vectorizer, and no English word
 _WORD = re.compile(r"[^\W_]+")
+_LABEL = re.compile(r"[a-z][a-z0-9_]*")
 
 Span = tuple[int, int]
 
@@ -118,6 +119,8 @@ def parse_lexicon(table: Mapping[str, object], *, source: str = "lexicon") -> Le
     """
     entries = {}
     for label, entry in table.items():
+        if not _LABEL.fullmatch(label):
+            raise CorpusError(source, f"{label!r}: lower-case letters, digits and underscores make a label")
         if not isinstance(entry, Mapping) or (unknown := set(entry) - {"phrases", "misleading"}):
             hint = f", got {min(unknown)!r}" if isinstance(entry, Mapping) else ""
             raise CorpusError(source, f"{label}: a table with 'phrases' and 'misleading' needed{hint}")

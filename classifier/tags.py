@@ -10,11 +10,16 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from classifier.taxonomy import Taxonomy
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
+
+# A facet that needs another one gives tags only where some label of that one comes this near to its review limit.
+# Nearer would cost more right policy types than wrong ones; without it twice as many off-topic texts get one.
+NEEDED_SHARE = 0.4
 
 
 class Band(StrEnum):
@@ -140,17 +145,49 @@ def decide_tags(
     Returns:
         One `Tags` per article, highest score first; ties keep the order of the taxonomy.
     """
+    is_founded = founded(scores.values, bands, taxonomy)
     return tuple(
-        _decide(scores.row(position), bands, taxonomy)
+        _decide(
+            scores.row(position), dict(zip(scores.labels, is_founded[position].tolist(), strict=True)), bands, taxonomy
+        )
         if reason is None
         else Tags({facet.plural: () for facet in taxonomy}, reason)
         for position, reason in enumerate(abstentions)
     )
 
 
-def _decide(row: Mapping[str, float], bands: Mapping[str, Bands], taxonomy: Taxonomy) -> Tags:
+def founded(values: "NDArray[np.floating]", bands: Mapping[str, Bands], taxonomy: Taxonomy) -> "NDArray[np.bool_]":
+    """
+    Say where a label may be a tag at all: where the facet that its facet needs has something to show.
+
+    Args:
+        values: scores of shape (n_articles, n_labels), columns in the order of *taxonomy*.
+        bands: one per label.
+        taxonomy: says which facet needs which; see `NEEDED_SHARE`.
+
+    Returns:
+        Bool of the shape of *values*.
+    """
+    limits = NEEDED_SHARE * np.array([bands[label].review for label in taxonomy.label_ids])
+    facet_of = np.array([taxonomy.facet_of(label).id for label in taxonomy.label_ids])
+    is_founded = np.ones(values.shape, np.bool_)
+    for facet in taxonomy:
+        if facet.needs is not None:
+            needed = facet_of == facet.needs
+            has_sign = np.any((is_founded & (values >= limits))[:, needed], axis=1, keepdims=True)
+            is_founded[:, facet_of == facet.id] = has_sign
+    return is_founded
+
+
+def _decide(
+    row: Mapping[str, float], is_founded: Mapping[str, bool], bands: Mapping[str, Bands], taxonomy: Taxonomy
+) -> Tags:
     by_facet = {}
     for facet in taxonomy:
-        tags = [Tag(label, row[label], band) for label in facet.label_ids if (band := bands[label].band_of(row[label]))]
+        tags = [
+            Tag(label, row[label], band)
+            for label in facet.label_ids
+            if is_founded[label] and (band := bands[label].band_of(row[label]))
+        ]
         by_facet[facet.plural] = tuple(sorted(tags, key=lambda tag: -tag.score))
     return Tags(by_facet)

@@ -61,11 +61,14 @@ class Facet:
         id: singular name, e.g. ``sector``.
         plural: the key in corpus rows, rules and tag records, e.g. ``sectors``.
         labels: at least one, in the order the model scores them.
+        needs: id of an earlier facet without which this one makes no sense: a policy is about some sector, or about
+            nothing this taxonomy knows. None when it stands alone.
     """
 
     id: str
     plural: str
     labels: tuple[Label, ...]
+    needs: str | None = None
 
     @property
     def label_ids(self) -> tuple[str, ...]:
@@ -101,7 +104,7 @@ def parse_taxonomy(table: Mapping[str, object], *, source: str = "taxonomy") -> 
     Build a taxonomy from the parsed content of a ``taxonomy.toml``.
 
     Args:
-        table: ``{"facet": [{"id", "plural", "label": [{"id", "definition", "cues"}]}]}``.
+        table: ``{"facet": [{"id", "plural", "needs", "label": [{"id", "definition", "cues"}]}]}``.
         source: what error messages call the input.
 
     Raises:
@@ -116,6 +119,10 @@ def parse_taxonomy(table: Mapping[str, object], *, source: str = "taxonomy") -> 
         [name for facet in facets for name in dict.fromkeys((facet.id, facet.plural))], "facet name", source
     )
     _refuse_repeats([label for facet in facets for label in facet.label_ids], "label id", source)
+    for i, facet in enumerate(facets):
+        if facet.needs is not None and facet.needs not in (earlier := [other.id for other in facets[:i]]):
+            wanted = f"the id of an earlier facet ({', '.join(earlier) or 'there is none'})"
+            raise CorpusError(source, f"facet[{i}].needs: {wanted} needed, got {facet.needs!r}")
     return Taxonomy(facets)
 
 
@@ -170,14 +177,15 @@ def infer_facet(facet_id: str, names: Iterable[str], *, source: str = "taxonomy"
 
 
 def _parse_facet(raw: Mapping[str, object], path: str, source: str) -> Facet:
-    _refuse_unknown(raw, {"id", "plural", "label"}, path, source)
+    _refuse_unknown(raw, {"id", "plural", "needs", "label"}, path, source)
     facet_id = _name(raw, "id", path, source)
     plural = _name(raw, "plural", path, source) if "plural" in raw else facet_id + "s"
+    needs = _name(raw, "needs", path, source) if "needs" in raw else None
     labels = tuple(
         _parse_label(item, f"{path}.label[{i}]", source)
         for i, item in enumerate(_tables(raw, "label", path + ".", source))
     )
-    return Facet(id=facet_id, plural=plural, labels=labels)
+    return Facet(id=facet_id, plural=plural, labels=labels, needs=needs)
 
 
 def _parse_label(raw: Mapping[str, object], path: str, source: str) -> Label:

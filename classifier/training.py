@@ -7,8 +7,14 @@ Labelled examples in, a calibrated linear classifier out.
 
 One binary logistic regression per label on shared tf-idf features, scaled per label by log-count ratios. Examples
 whose label is unknown do not take part in that label's fit. Everything that turns scores into decisions (Platt's
-sigmoid, the bands) is fitted on out-of-fold scores of the examples themselves; *background* examples, of another
-genre, only help to learn words: they carry less weight and have no say in the decisions.
+sigmoid, the bands) is fitted on out-of-fold scores of the examples themselves.
+
+*Background* examples, of another genre and labelled by other people, have no say in the decisions. A regression of
+their own gives every text one score per label, and that score stands as one more, small feature beside the words: where
+the background is right about the genre the fit leans on it, where it is not the fit leaves it. Mixed with the examples
+instead, at any weight, the background's other habits of labelling cost more than its words bring (Hal Daumé III,
+"Frustratingly Easy Domain Adaptation" (2007), calls the score as a feature PRED). Being linear it disappears into the
+weights.
 
 Platt: "Probabilistic Outputs for Support Vector Machines" (1999), with his smoothed targets. The sigmoid of a linear
 score is again a linear score, so it disappears into weights and intercepts.
@@ -24,7 +30,7 @@ from typing import Any
 import numpy as np
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix, diags
+from scipy.sparse import csr_matrix, diags, hstack
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
@@ -34,7 +40,7 @@ from sklearn.preprocessing import LabelBinarizer
 from classifier.article import normalise
 from classifier.errors import CorpusError
 from classifier.examples import Example, truth_table
-from classifier.features import VECTORIZER_SETTINGS, TermVectorizer
+from classifier.features import WORDS, WORDS_AND_PAIRS, NgramRange, TermVectorizer, vectorizer_settings
 from classifier.lexicon import NO_LEXICON, Lexicon
 from classifier.model import Model
 from classifier.tags import Bands
@@ -50,28 +56,37 @@ class TrainingSpec:
     How to train.
 
     Attributes:
+        ngram_range: (1, 1) for words, (1, 2) for words and pairs of words; None means words where a lexicon finds the
+            phrases that matter, and pairs where there is none.
         min_df: a term must stand in so many examples.
         max_terms: the terms with the largest weights are kept, so many at most.
         inverse_regularisation: C of the logistic regression.
         ratio_power: terms are scaled by their log-count ratio to this power; 0 leaves them as they are.
-        background_weight: weight of a background example; an example has 1.
+        background_scale: standard deviation of the background's score as a feature; tf-idf vectors have length 1. The
+            smaller, the less the fit leans on it.
+        background_inverse_regularisation: C of the background's own regression.
         folds: for out-of-fold scores; whole sources are held out when there are enough of them.
         alert_precision: out-of-fold precision from which on there is an alert band. More than the nine in ten that
             alerts promise, because new articles are less like the corpus than its folds are like each other.
+        alert_min_score: no alert below this score, however clean a corpus looks there: on real pages it was there that
+            alerts were wrong.
         relevance_loss: this share of examples with a label may be taken for off-topic.
         relevance_min_negatives: with fewer examples without any label nothing is called off-topic.
         alert_min_positives: labels with fewer positive examples get no alert band.
         n_jobs: processes, as in joblib; -1 for all cores. Has no influence on the result.
     """
 
+    ngram_range: NgramRange | None = None
     min_df: int = 3
     max_terms: int = 40_000
     inverse_regularisation: float = 8.0
     ratio_power: float = 0.35
-    background_weight: float = 0.3
+    background_scale: float = 0.03
+    background_inverse_regularisation: float = 0.3
     folds: int = 5
-    alert_precision: float = 0.95
-    relevance_loss: float = 0.01
+    alert_precision: float = 0.93
+    alert_min_score: float = 0.8
+    relevance_loss: float = 0.025
     relevance_min_negatives: int = 30
     alert_min_positives: int = 10
     n_jobs: int = -1
@@ -131,6 +146,8 @@ def train(
         CorpusError: too few examples, or a label without positive or without negative ones here or in *background*.
     """
     spec = spec or TrainingSpec()
+    ngram_range = spec.ngram_range or (WORDS if lexicon.entries else WORDS_AND_PAIRS)
+    spec = replace(spec, ngram_range=ngram_range)
     labels = taxonomy.label_ids
     data = _Data.gather(examples, background, labels, lexicon, spec, seed)
     _check(data, labels, spec)
@@ -140,10 +157,9 @@ def train(
     raw, relevance = raw[:, :-1], raw[:, -1]
     sigmoids = _fit_sigmoids(raw, data)
     calibrated = _logistic(raw * sigmoids[:, 0] + sigmoids[:, 1])
-    everything = np.arange(len(data.texts))
-    vectorizer, matrix = _vectorize(data, everything, spec)
-    coefficients, intercepts = _fit_labels(
-        matrix, fitted, everything, spec, run, _step(on_progress, "fit", len(labels) + 1)
+    everything = np.arange(data.n_own)
+    vectorizer, coefficients, intercepts = _fit(
+        fitted, everything, spec, run, _step(on_progress, "fit", len(labels) + 1)
     )
     keep = _strongest(coefficients, spec.max_terms)
     # The sigmoid of label k is folded into column k. Scores of the final fit are a little more extreme than those of
@@ -159,7 +175,7 @@ def train(
         taxonomy=taxonomy,
         bands=bands,
         lexicon=lexicon,
-        vectorizer=TermVectorizer([str(term) for term in terms], idf),
+        vectorizer=TermVectorizer([str(term) for term in terms], idf, ngram_range),
         weights=weights,
         intercepts=offsets,
         relevance=coefficients[keep, -1].astype(np.float32),
@@ -184,7 +200,8 @@ def build_pipeline(model: Model) -> Pipeline:
     ``model.score([text, ...]).values`` to 1e-4. Only standard classes are inside, so the pickle needs nothing of ours.
     """
     vectorizer = TfidfVectorizer(
-        **VECTORIZER_SETTINGS, vocabulary={term: i for i, term in enumerate(model.vectorizer.terms)}
+        **vectorizer_settings(model.vectorizer.ngram_range),
+        vocabulary={term: i for i, term in enumerate(model.vectorizer.terms)},
     )
     vectorizer.idf_ = model.vectorizer.idf.astype(np.float64)
     n_terms, n_labels = model.weights.shape
@@ -220,7 +237,7 @@ def decide_bands(
     The review limit is where F1 is best, drawn towards the limit that is best for all labels together the fewer
     positives a label has. The alert limit is the lowest score above which precision stays at *spec.alert_precision*,
     after one wrong alert has been added to what was seen; a label with too few positives, or one that never gets
-    there, has none.
+    there, has none. No alert limit is below *spec.alert_min_score*.
     """
     everything = known.ravel()
     overall = _best_f1_limit(scores.ravel()[everything], positive.ravel()[everything])
@@ -232,7 +249,9 @@ def decide_bands(
         trust = n_positive / (n_positive + 20)  # twenty positives: half the label's own limit, half the common one
         review = trust * _best_f1_limit(values, truth) + (1 - trust) * overall if n_positive else overall
         alert = _precise_limit(values, truth, spec.alert_precision) if n_positive >= spec.alert_min_positives else None
-        bands[label] = Bands(None if alert is None else round(max(alert, review), 4), round(review, 4))
+        bands[label] = Bands(
+            None if alert is None else round(max(alert, review, spec.alert_min_score), 4), round(review, 4)
+        )
     return bands
 
 
@@ -242,14 +261,12 @@ class _Data:
     Texts and truth of the examples, then of the background.
 
     Attributes:
-        weights: per text.
-        folds: which fold a text belongs to; -1 for background, which is never held out.
+        folds: int64 of shape (n_own,): which fold an example belongs to.
     """
 
     texts: list[str]
     positive: NDArray[np.bool_]
     known: NDArray[np.bool_]
-    weights: NDArray[np.float64]
     folds: NDArray[np.int64]
     n_own: int
 
@@ -263,12 +280,10 @@ class _Data:
         spec: TrainingSpec,
         seed: int,
     ) -> "_Data":
-        own = _deal_folds([example.source for example in examples], spec.folds, seed)
+        folds = _deal_folds([example.source for example in examples], spec.folds, seed)
         rows = [*examples, *background]
         positive, known = truth_table(rows, labels)
-        weights = np.array([1.0] * len(own) + [spec.background_weight] * len(background))
-        folds = np.concatenate([own, np.full(len(background), -1)])
-        return cls([lexicon.annotate(normalise(row.text)) for row in rows], positive, known, weights, folds, len(own))
+        return cls([lexicon.annotate(normalise(row.text)) for row in rows], positive, known, folds, len(examples))
 
 
 def _with_relevance(data: _Data, spec: TrainingSpec) -> _Data:
@@ -334,73 +349,100 @@ def _out_of_fold(
     total = spec.folds * data.positive.shape[1]
     for number in range(spec.folds):
         held, rows = np.flatnonzero(data.folds == number), np.flatnonzero(data.folds != number)
-        vectorizer, matrix = _vectorize(data, rows, spec)
         report = _step(on_progress, "cross-validation", total, number * data.positive.shape[1])
-        coefficients, intercepts = _fit_labels(matrix, data, rows, spec, run, report)
+        vectorizer, coefficients, intercepts = _fit(data, rows, spec, run, report)
         raw[held] = vectorizer.transform([data.texts[i] for i in held]) @ coefficients + intercepts
     return raw
 
 
-def _vectorize(data: _Data, rows: NDArray[np.int64], spec: TrainingSpec) -> tuple[TfidfVectorizer, csr_matrix]:
-    vectorizer = TfidfVectorizer(**VECTORIZER_SETTINGS, min_df=spec.min_df)
-    return vectorizer, vectorizer.fit_transform([data.texts[i] for i in rows])
-
-
-def _fit_labels(
-    matrix: csr_matrix,
-    data: _Data,
-    rows: NDArray[np.int64],
-    spec: TrainingSpec,
-    run: "_Parallel",
-    report: Callable[[int], None],
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Fit one regression per label: coefficients of shape (n_terms, n_labels), intercepts of shape (n_labels,)."""
+def _fit(
+    data: _Data, rows: NDArray[np.int64], spec: TrainingSpec, run: "_Parallel", report: Callable[[int], None]
+) -> tuple[TfidfVectorizer, NDArray[np.float64], NDArray[np.float64]]:
+    """Fit one regression per label on *rows*: coefficients (n_terms, n_labels), intercepts (n_labels,)."""
+    vectorizer = TfidfVectorizer(**vectorizer_settings(spec.ngram_range or WORDS), min_df=spec.min_df)
+    matrix = vectorizer.fit_transform([data.texts[i] for i in rows])
+    others = slice(data.n_own, len(data.texts))
+    background = vectorizer.transform(data.texts[others]) if data.texts[others] else matrix[:0]
     columns = []
     jobs = (
-        delayed(_fit_label)(matrix, data.positive[rows, k], data.known[rows, k], data.weights[rows], spec)
+        delayed(_fit_label)(
+            _Labelled(matrix, data.positive[rows, k], data.known[rows, k]),
+            _Labelled(background, data.positive[others, k], data.known[others, k]),
+            spec,
+        )
         for k in range(data.positive.shape[1])
     )
     for done, column in enumerate(run(jobs), start=1):
         columns.append(column)
         report(done)
     coefficients, intercepts = zip(*columns, strict=True)
-    return np.stack(coefficients, axis=1), np.array(intercepts)
+    return vectorizer, np.stack(coefficients, axis=1), np.array(intercepts)
 
 
-def _fit_label(
+@dataclass(frozen=True, slots=True, eq=False)
+class _Labelled:
+    """Texts as term vectors, shape (n_texts, n_terms), with the truth about one label."""
+
+    matrix: csr_matrix
+    target: NDArray[np.bool_]
+    known: NDArray[np.bool_]
+
+    def known_rows(self) -> "_Labelled":
+        """Return what is known: a copy, made in the process that needs it; all labels share one matrix on the way."""
+        return _Labelled(self.matrix[self.known], self.target[self.known], self.known[self.known])
+
+    @property
+    def is_one_sided(self) -> bool:
+        """Are there no positives, or no negatives?"""
+        return bool(self.target.all() or not self.target.any())
+
+
+def _fit_label(own: _Labelled, background: _Labelled, spec: TrainingSpec) -> tuple[NDArray[np.float64], float]:
+    own, background = own.known_rows(), background.known_rows()
+    if own.is_one_sided:  # a fold can lose all positives of a rare label: no evidence either way
+        return np.zeros(own.matrix.shape[1]), -4.0
+    if background.is_one_sided:
+        return _regress(own.matrix, own.target, spec.inverse_regularisation, spec.ratio_power)
+    prior, _ = _regress(background.matrix, background.target, spec.background_inverse_regularisation, spec.ratio_power)
+    opinion = own.matrix @ prior
+    prior *= spec.background_scale / max(float(opinion.std()), 1e-9)
+    coefficients, intercept = _regress(
+        own.matrix, own.target, spec.inverse_regularisation, spec.ratio_power, own.matrix @ prior
+    )
+    # An opinion that is wrong more often than right is chance, not knowledge.
+    return coefficients[:-1] + max(float(coefficients[-1]), 0.0) * prior, intercept
+
+
+def _regress(
     matrix: csr_matrix,
-    positive: NDArray[np.bool_],
-    known: NDArray[np.bool_],
-    weights: NDArray[np.float64],
-    spec: TrainingSpec,
+    target: NDArray[np.bool_],
+    inverse_regularisation: float,
+    ratio_power: float,
+    opinion: NDArray[np.float64] | None = None,
 ) -> tuple[NDArray[np.float64], float]:
-    rows = np.flatnonzero(known)
-    target = positive[rows]
-    if target.all() or not target.any():  # a fold can lose all positives of a rare label: no evidence either way
-        return np.zeros(matrix.shape[1]), -4.0
-    # Positives and negatives weigh the same in sum. scikit-learn's "balanced" would count examples instead of weights,
-    # and let background decide how much an article counts.
-    weight = weights[rows]
-    balanced = weight.sum() * weight * np.where(target, 0.5 / weight[target].sum(), 0.5 / weight[~target].sum())
-    known_terms = matrix[rows]
-    scale = np.abs(_log_count_ratio(known_terms, target, weight)) ** spec.ratio_power
-    regression = LogisticRegression(C=spec.inverse_regularisation, solver="liblinear", random_state=0, max_iter=200)
-    regression.fit(known_terms @ diags(scale), target, sample_weight=balanced)
+    """Return coefficients and intercept; the last coefficient is that of the *opinion* when there is one."""
+    scale = np.abs(_log_count_ratio(matrix, target)) ** ratio_power
+    scaled = matrix @ diags(scale)
+    if opinion is not None:
+        scaled = hstack([scaled, opinion[:, np.newaxis]], format="csr")
+        scale = np.append(scale, 1.0)
+    regression = LogisticRegression(
+        C=inverse_regularisation, class_weight="balanced", solver="liblinear", random_state=0, max_iter=200
+    )
+    regression.fit(scaled, target)
     return regression.coef_[0] * scale, float(regression.intercept_[0])
 
 
-def _log_count_ratio(
-    matrix: csr_matrix, target: NDArray[np.bool_], weights: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def _log_count_ratio(matrix: csr_matrix, target: NDArray[np.bool_]) -> NDArray[np.float64]:
     """
     Return the logarithm of how much more frequent each term is in positive than in negative examples, shape (n_terms,).
 
     Terms scaled by it make the regression look first where the label is distinctive, instead of adding up many words
-    that are a little more frequent with it: Wang and Manning, "Baselines and Bigrams" (2012). We scale by its square
-    root, which loses less on labels with few examples.
+    that are a little more frequent with it: Wang and Manning, "Baselines and Bigrams" (2012). We scale by a power of
+    it, which loses less on labels with few examples.
     """
     present = (matrix > 0).astype(np.float64)
-    in_positive, in_negative = (1 + present[side].T @ weights[side] for side in (target, ~target))
+    in_positive, in_negative = (1 + np.asarray(present[side].sum(axis=0)).ravel() for side in (target, ~target))
     ratio: NDArray[np.float64] = np.log(in_positive / in_positive.sum()) - np.log(in_negative / in_negative.sum())
     return ratio
 
@@ -475,10 +517,11 @@ def _model_id(model: Model) -> str:
     for array in (model.vectorizer.idf, model.weights, model.intercepts, model.relevance):
         digest.update(array.tobytes())
     facts = (
-        [(facet.id, facet.plural, facet.label_ids) for facet in model.taxonomy],
+        [(facet.id, facet.plural, facet.needs, facet.label_ids) for facet in model.taxonomy],
         sorted((label, asdict(item)) for label, item in model.bands.items()),
         sorted((label, asdict(entry)) for label, entry in model.lexicon.entries.items()),
         model.relevance_intercept,
+        model.vectorizer.ngram_range,
     )
     digest.update(repr(facts).encode())
     return digest.hexdigest()[:12]

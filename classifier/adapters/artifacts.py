@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 
 from classifier.errors import CorpusError, ModelCorruptError, ModelError, ModelIncompatibleError, ModelNotFoundError
-from classifier.features import TermVectorizer
+from classifier.features import WORDS, WORDS_AND_PAIRS, TermVectorizer
 from classifier.lexicon import Lexicon, parse_lexicon
 from classifier.model import Model
 from classifier.tags import Bands
@@ -83,7 +83,7 @@ def load_model(path: Path | str | None = None) -> Model:
         taxonomy=taxonomy,
         bands=bands,
         lexicon=lexicon,
-        vectorizer=TermVectorizer(terms, arrays["idf"]),
+        vectorizer=TermVectorizer(terms, arrays["idf"], _read_ngram_range(folder / _MANIFEST, manifest)),
         weights=arrays["weights"],
         intercepts=arrays["intercepts"],
         relevance=arrays["relevance"],
@@ -265,6 +265,7 @@ def make_manifest(model: Model, facts: Mapping[str, Any]) -> dict[str, Any]:
             {
                 "id": facet.id,
                 "plural": facet.plural,
+                "needs": facet.needs,
                 "labels": [{"id": label.id, "definition": label.definition} for label in facet.labels],
             }
             for facet in model.taxonomy
@@ -272,6 +273,7 @@ def make_manifest(model: Model, facts: Mapping[str, Any]) -> dict[str, Any]:
         "labels": list(model.labels),
         "bands": {label: {"alert": bands.alert, "review": bands.review} for label, bands in model.bands.items()},
         "n_terms": len(model.vectorizer.terms),
+        "ngram_range": list(model.vectorizer.ngram_range),
         "versions": {name: _version(name) for name in ("policy-classifier", "scikit-learn", "numpy", "joblib")},
         **facts,
     }
@@ -291,6 +293,7 @@ def _read_labels(path: Path, manifest: Mapping[str, Any]) -> tuple[Taxonomy, dic
             {
                 "id": facet["id"],
                 "plural": facet["plural"],
+                **({"needs": facet["needs"]} if facet.get("needs") is not None else {}),
                 "label": [{"id": label["id"], "definition": label["definition"]} for label in facet["labels"]],
             }
             for facet in manifest["facets"]
@@ -308,6 +311,14 @@ def _read_labels(path: Path, manifest: Mapping[str, Any]) -> tuple[Taxonomy, dic
         if not _is_limit(item.review) or not (item.alert is None or _is_limit(item.alert)):
             raise ModelCorruptError(path, f"the limits of {label!r} are no numbers from 0 to 1")
     return taxonomy, bands
+
+
+def _read_ngram_range(path: Path, manifest: Mapping[str, Any]) -> tuple[int, int]:
+    value = manifest.get("ngram_range", list(WORDS))
+    for known in (WORDS, WORDS_AND_PAIRS):
+        if value == list(known):
+            return known
+    raise ModelCorruptError(path, f"an ngram_range of [1, 1] or [1, 2] needed, got {str(value)[:_MAX_NAME]}")
 
 
 def _is_limit(value: object) -> bool:

@@ -81,6 +81,7 @@ def import_command(
     """Turn labelled data of other formats into a corpus, and its labels into a taxonomy."""
     from classifier.adapters.corpus import load_taxonomy  # noqa: PLC0415
     from classifier.adapters.importers import Columns, Format, load_labelled, save_import  # noqa: PLC0415
+    from classifier.training import TrainingSpec  # noqa: PLC0415
 
     if split is not None and form not in {"csv", "jsonl"}:
         raise click.UsageError(f"--split needs a column or key 'split', which {form} does not have")
@@ -121,8 +122,8 @@ def import_command(
         click.echo(f"splits: {', '.join(f'{count} {name}' for name, count in done.splits.items())} ({taken})")
     for label, count in done.labels.items():
         click.echo(f"{count:>8} {label}")
-    if rare := [label for label, count in done.labels.items() if count < 2]:  # noqa: PLR2004 - what training asks for
-        click.echo(f"too few to train, at least 2 articles needed: {', '.join(rare)}", err=True)
+    if rare := [label for label, count in done.labels.items() if count < TrainingSpec().alert_min_positives]:
+        click.echo(f"so few articles that training will give no alert band: {', '.join(rare)}", err=True)
 
 
 @command(data_group, "check", "classifier data check seeds/articles.jsonl --taxonomy seeds/taxonomy.toml")

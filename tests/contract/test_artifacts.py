@@ -220,6 +220,11 @@ _FAULTS: dict[str, tuple[Callable[[Path], object], type[ModelError], str]] = {
         ModelCorruptError,
         "missing or malformed: 'bands'",
     ),
+    "other-terms": (
+        lambda f: _edit_manifest(f, lambda m: m.update(ngram_range=[[1], 3])),
+        ModelCorruptError,
+        "an ngram_range of",
+    ),
     "bands-of-others": (
         lambda f: _edit_manifest(f, lambda m: m["bands"].pop("wind")),
         ModelCorruptError,

@@ -42,7 +42,7 @@ def test_import_then_train(tmp_path: Path) -> None:
 
 def test_import_takes_one_split_and_says_so(tmp_path: Path) -> None:
     """For people and for programs."""
-    rows = [{"text": f"Text {split}.", "label": "a", "split": split} for split in ("train", "train", "test")]
+    rows = [{"text": f"Text {split}.", "label": "a", "split": split} for split in ["train"] * 10 + ["test"]]
     (tmp_path / "data.jsonl").write_text("\n".join(map(json.dumps, rows)))
     base = ["data", "import", tmp_path / "data.jsonl", "--format", "jsonl", "--taxonomy", tmp_path / "t.toml"]
     taken = run(*base, "--output", tmp_path / "a.jsonl", "--split", "train")
@@ -50,12 +50,12 @@ def test_import_takes_one_split_and_says_so(tmp_path: Path) -> None:
     everything = run(*base, "--output", tmp_path / "b.jsonl", "--json")
     again = run(*base, "--output", tmp_path / "b.jsonl")
 
-    assert "splits: 2 train, 1 test (only 'train' taken)" in taken.stdout
-    assert "too few to train" not in taken.stderr
-    assert "too few to train, at least 2 articles needed: a" in single.stderr
+    assert "splits: 10 train, 1 test (only 'train' taken)" in taken.stdout
+    assert "so few articles" not in taken.stderr
+    assert "so few articles that training will give no alert band: a" in single.stderr
     record: dict[str, Any] = json.loads(everything.stdout)
-    assert (record["articles"], record["splits"]) == (3, {"train": 2, "test": 1})
-    assert (record["has_new_taxonomy"], record["labels"]) == (False, {"a": 3})
+    assert (record["articles"], record["splits"]) == (11, {"train": 10, "test": 1})
+    assert (record["has_new_taxonomy"], record["labels"]) == (False, {"a": 11})
     assert again.exit_code == 1
     assert "b.jsonl: is there already; nothing was written; --force replaces it" in again.stderr
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn.feature_extraction.text import TfidfVectorizer
 from strategies import any_text, newsy_text
 
-from classifier.features import VECTORIZER_SETTINGS, TermVectorizer
+from classifier.features import WORDS, WORDS_AND_PAIRS, NgramRange, TermVectorizer, vectorizer_settings
 
 CORPUS = [
     "The city pays a subsidy",
@@ -16,16 +16,23 @@ CORPUS = [
 ]
 
 
+@pytest.fixture(scope="module", params=[WORDS, WORDS_AND_PAIRS], ids=["words", "pairs"])
+def ngram_range(request: pytest.FixtureRequest) -> NgramRange:
+    """Return which terms there are."""
+    chosen: NgramRange = request.param
+    return chosen
+
+
 @pytest.fixture(scope="module")
-def reference() -> TfidfVectorizer:
+def reference(ngram_range: NgramRange) -> TfidfVectorizer:
     """Return scikit-learn's vectorizer, fitted on the corpus."""
-    return TfidfVectorizer(**VECTORIZER_SETTINGS).fit(CORPUS)
+    return TfidfVectorizer(**vectorizer_settings(ngram_range)).fit(CORPUS)
 
 
 @pytest.fixture(scope="module")
-def vectorizer(reference: TfidfVectorizer) -> TermVectorizer:
+def vectorizer(reference: TfidfVectorizer, ngram_range: NgramRange) -> TermVectorizer:
     """Return ours with the same vocabulary."""
-    return TermVectorizer(list(reference.get_feature_names_out()), reference.idf_.astype(np.float32))
+    return TermVectorizer(list(reference.get_feature_names_out()), reference.idf_.astype(np.float32), ngram_range)
 
 
 @given(

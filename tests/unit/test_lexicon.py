@@ -58,6 +58,7 @@ def test_a_lexicon_without_labels_finds_nothing() -> None:
 @pytest.mark.parametrize(
     ("table", "message"),
     [
+        ({"A-b": {"phrases": ["x"]}}, "l: 'A-b': lower-case letters, digits and underscores make a label"),
         ({"a": 1}, "l: a: a table with 'phrases' and 'misleading' needed"),
         ({"a": {"phrase": []}}, "l: a: a table with 'phrases' and 'misleading' needed, got 'phrase'"),
         ({"a": {"phrases": "x"}}, "l: a.phrases: a list of phrases needed"),

@@ -1,6 +1,7 @@
 """Bands, tags and how scores become them."""
 
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -41,6 +42,25 @@ def test_decide_tags_says_nothing_when_abstaining() -> None:
     tags = decide_tags(scores, BANDS, TAXONOMY, [Abstention.TOO_SHORT])[0]
 
     assert (tags.sectors, tags.levels, tags.abstained, bool(tags)) == ((), (), "too_short", False)
+
+
+@pytest.mark.parametrize(
+    ("wind", "expected"),
+    [
+        pytest.param(0.1, (), id="no sign of any sector"),
+        pytest.param(0.2, ("city",), id="a sector not far from its limit, though no tag"),
+        pytest.param(0.9, ("city",), id="a sector"),
+    ],
+)
+def test_decide_tags_keeps_a_facet_only_with_a_sign_of_the_one_it_needs(wind: float, expected: tuple[str, ...]) -> None:
+    """A policy about nothing that the taxonomy knows is no tag, however sure the score is."""
+    sector, level = TAXONOMY.facets
+    taxonomy = Taxonomy((sector, replace(level, needs="sector")))
+    scores = Scores(np.array([[wind, 0.0, 0.99]], np.float32), taxonomy.label_ids)
+    tags = decide_tags(scores, BANDS, taxonomy, [None])[0]
+
+    assert tuple(tag.label for tag in tags.levels) == expected
+    assert scores.values[0, 2] == np.float32(0.99)  # what was scored stays as it was
 
 
 @given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1))

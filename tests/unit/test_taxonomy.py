@@ -51,6 +51,14 @@ def test_parse_taxonomy_keeps_order_and_names_the_facet_of_each_label() -> None:
             {"facet": [{"id": "s", "label": [{"id": "a"}]}, {"id": "s", "label": [{"id": "b"}]}]},
             "facet name 's' stands twice",
         ),
+        (
+            {"facet": [{"id": "s", "label": [{"id": "a"}]}, {"id": "p", "needs": "x", "label": [{"id": "b"}]}]},
+            r"facet\[1\]\.needs: the id of an earlier facet \(s\) needed, got 'x'",
+        ),
+        (
+            {"facet": [{"id": "s", "needs": "s", "label": [{"id": "a"}]}]},
+            r"facet\[0\]\.needs: the id of an earlier facet \(there is none\) needed, got 's'",
+        ),
     ],
 )
 def test_parse_taxonomy_names_the_entry_at_fault(table: dict[str, Any], message: str) -> None:

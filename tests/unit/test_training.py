@@ -1,11 +1,14 @@
 """Training: determinism, masking, bands, faults."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from classifier import Bands, CorpusError, Example, Training, TrainingSpec, parse_taxonomy, train
+from classifier import Bands, CorpusError, Example, Training, TrainingSpec, parse_lexicon, parse_taxonomy, train
 from classifier.training import _deal_folds, decide_bands
 
 TAXONOMY = parse_taxonomy({"facet": [{"id": "sector", "label": [{"id": "wind"}, {"id": "solar"}]}]})
@@ -54,17 +57,38 @@ def test_train_masks_unknown_labels() -> None:
     assert masked.score(text).row(0)["wind"] > 0.5 > contradicted.score(text).row(0)["wind"]
 
 
-def test_train_takes_background_without_letting_it_decide() -> None:
-    """Background examples add terms; out-of-fold scores are there for the own examples only."""
-    background = [
-        Example(id=f"b{i}", text=f"offshore breeze number {i}", labels=frozenset({"wind"}), unknown=frozenset())
-        for i in range(4)
+def _background(texts: Sequence[str], label: str) -> list[Example]:
+    return [
+        Example(id=f"b{i}", text=text, labels=frozenset({label}), unknown=frozenset()) for i, text in enumerate(texts)
     ]
-    training = train(_examples(), TAXONOMY, background=background, spec=SPEC)
 
-    assert "breeze" in training.model.vectorizer.terms
-    assert training.out_of_fold.shape == (16, 2)
-    assert training.support["wind"] == 12
+
+def test_train_lets_background_weigh_words_of_the_examples() -> None:
+    """A word that the examples use for neither label speaks for the one that background has it with."""
+    examples = [replace(example, text=f"{example.text} this quarter") for example in _examples()]
+    told = [*_background(["this quarter"] * 4, "wind"), *_background(["calm sea"] * 4, "solar")]
+    spec = replace(SPEC, background_scale=1.0)
+    without = train(examples, TAXONOMY, spec=spec)
+    informed = train(examples, TAXONOMY, background=told, spec=spec)
+    column, row = TAXONOMY.label_ids.index("wind"), informed.model.vectorizer.terms.index("quarter")
+
+    assert informed.model.weights[row, column] > without.model.weights[row, column]
+    assert informed.support["wind"] == without.support["wind"] + 4
+
+
+def test_train_does_not_let_background_decide() -> None:
+    """Background that contradicts the examples throughout changes nothing, and has no out-of-fold scores."""
+    contrary = [
+        replace(example, labels=frozenset(TAXONOMY.label_ids) - example.labels, id=f"b{example.id}")
+        for example in _examples()
+    ]
+    without, contradicted = (
+        train(_examples(), TAXONOMY, spec=SPEC),
+        train(_examples(), TAXONOMY, background=contrary, spec=SPEC),
+    )
+
+    assert contradicted.out_of_fold.shape == without.out_of_fold.shape
+    assert np.abs(contradicted.out_of_fold - without.out_of_fold).max() < 0.02
 
 
 def test_train_reports_progress() -> None:
@@ -74,6 +98,24 @@ def test_train_reports_progress() -> None:
 
     assert told[:2] == [("cross-validation", 1, 9), ("cross-validation", 2, 9)]
     assert told[-1] == ("fit", 3, 3)
+
+
+def test_pairs_of_words_are_terms_unless_a_lexicon_finds_the_phrases() -> None:
+    """Or the specification says so; the pipeline counts the same terms."""
+    lexicon = parse_lexicon({"wind": {"phrases": ["turbines"]}})
+    plain = train(_examples(), TAXONOMY, spec=SPEC)
+    guided = train(_examples(), TAXONOMY, lexicon=lexicon, spec=SPEC)
+    both = train(_examples(), TAXONOMY, lexicon=lexicon, spec=replace(SPEC, ngram_range=(1, 2)))
+    texts = ["Turbines turn at sea; turbines", "panels on roofs"]
+
+    assert "at sea" in plain.model.vectorizer.terms
+    assert not any(" " in term for term in guided.model.vectorizer.terms)
+    assert "wind concept_wind" in both.model.vectorizer.terms
+    for training in (plain, guided, both):
+        prepared = [training.model.prepare(text) for text in texts]
+        np.testing.assert_allclose(
+            training.model.score(texts).values, training.pipeline.predict_proba(prepared), atol=1e-4
+        )
 
 
 @pytest.mark.parametrize(
