@@ -7,6 +7,7 @@ Longer than most modules, and `open_app` longer than most functions, because wir
 """
 
 import datetime as dt
+import itertools
 import logging
 import os
 import random
@@ -16,27 +17,29 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 from classifier.adapters.artifacts import BUNDLED_MODEL, bundled, load_model
 from classifier.adapters.changes import Changes
+from classifier.adapters.hints import hints
 from classifier.adapters.inbox import FolderInbox
-from classifier.adapters.ledger import SqlLedger
+from classifier.adapters.ledger import SqlLedger, check_url, sqlite_file
 from classifier.adapters.monitor import Monitor
+from classifier.adapters.places import MOUNTS, alone_in, alone_with, remote_file_system
 from classifier.adapters.processes import Processes
 from classifier.adapters.systemd import Notifier
 from classifier.adapters.webhook import AllowedRange, Endpoint, HttpSender
 from classifier.delivery import Message, Result, RetryPolicy
-from classifier.errors import ConfigError, ModelError, Problem
+from classifier.errors import ConfigError, LedgerError, ModelError, Problem
 from classifier.health import MEANING, Alarms, Health, alive_message
 from classifier.logs import event
 from classifier.model import Model
-from classifier.pipeline import BATCH_FILES, Deliver, DeliveryReport, Ingest, Judge
-from classifier.ports import Checkpoint, Claim, FileVersion, Rejected, Scored, Verdict
-from classifier.service import Job
+from classifier.pipeline import BATCH_FILES, Deliver, DeliveryReport, Ingest, Judge, Prune
+from classifier.ports import Checkpoint, Claim, FileVersion, Rejected, Retention, Scored, Verdict, no_checkpoint
+from classifier.service import CallIn, Job
 from classifier.settings import CheckedSettings, load_settings
 from classifier.taxonomy import Taxonomy
 
@@ -49,6 +52,8 @@ FOLLOW_S = 1.0  # between two looks at the settings file; a change counts at the
 RETRY_REFUSED_S = (
     30.0  # what is missing may come by itself: a variable cannot, a model folder or a file of a secret can
 )
+PRUNE_EVERY_S = 3_600.0
+MIN_PAUSE_S = 0.1  # between two looks at the folder
 SCAN_GRACE_S = 15.0  # a scan may wait 10 s for the ledger and some seconds for the largest article
 MAX_PROBLEMS_LOGGED = 50
 
@@ -71,6 +76,7 @@ class Work:
     model: Model
     ingest: Ingest
     deliver: Deliver
+    prune: Prune
     retired: threading.Event
 
 
@@ -93,7 +99,11 @@ class App:
     monitor: Monitor
     notifier: Notifier
     stop: threading.Event
+    checkpoint: Checkpoint = no_checkpoint
     hangup: threading.Event = field(default_factory=threading.Event)
+    _call_in: CallIn = field(default=lambda _name, _seconds: None, init=False)
+    _hinted: threading.Event = field(default_factory=threading.Event, init=False)
+    _pause_s: float = field(default=0.0, init=False)
     _changes: Changes = field(init=False)
     _refused: str | None = field(default=None, init=False)
     _refused_at: float = field(default=0.0, init=False)
@@ -140,6 +150,7 @@ class App:
             "settings": (self.follow_settings, FOLLOW_S),
             "check-up": (self.check_up, min(CHECK_UP_S, watchdog_s / 3)),
             "alarms": (self.tell, CHECK_UP_S),
+            "prune": (self.prune, PRUNE_EVERY_S),
         }
         if settings.monitor.ping_to is not None:
             jobs["ping"] = (self.ping, settings.monitor.ping_every_s)
@@ -147,14 +158,46 @@ class App:
             jobs[f"deliver {endpoint_id}"] = (partial(self.deliver, endpoint_id), settings.delivery.check_every_s)
         return {name: Job(partial(self.health.watch, name, run), every_s) for name, (run, every_s) in jobs.items()}
 
+    def started(self, call_in: CallIn) -> None:
+        """Take note that the clockwork runs, and of how to have a job called sooner."""
+        self._call_in = call_in
+        self.notifier.ready()
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Until the end of the context, look at the folder also when the system says that it has changed."""
+        if not self.checked.settings.folder.events:
+            yield
+            return
+        with hints(self.checked.folder, self._hint):
+            yield
+
+    def _hint(self) -> None:
+        self._hinted.set()
+        self._call_in("scan", self._pause_s)
+
     def scan(self) -> None:
-        """Give every settled file a verdict."""
-        self.work.ingest.run()
+        """Give every settled file a verdict; have the next look made when it can find more."""
+        self._hinted.clear()
+        began = time.monotonic()
+        report = self.work.ingest.run()
         self.health.scan_went_on()
+        # However much goes on in the folder, looking at it takes at most a fifth of the time.
+        self._pause_s = max(MIN_PAUSE_S, 4 * (time.monotonic() - began))
+        settles_in_s = 0.0 if self._hinted.is_set() else self.inbox.settles_in_s()
+        if settles_in_s is not None:
+            self._call_in("scan", max(settles_in_s, self._pause_s))
+        if report.messages:
+            for endpoint_id in self.endpoint_ids:
+                self._call_in(f"deliver {endpoint_id}", 0.0)
 
     def deliver(self, endpoint_id: str) -> None:
         """Send the due messages of one endpoint."""
         self.work.deliver.run(endpoint_id)
+
+    def prune(self) -> None:
+        """Forget what was settled long ago."""
+        self.work.prune.run()
 
     def follow_settings(self) -> None:
         """Read the settings again when somebody asked for it, when their files changed, or, refused, now and then."""
@@ -176,7 +219,9 @@ class App:
         except (ConfigError, ModelError) as error:
             self._refuse(error)
         else:
-            before, self.work = self.work, self.build(checked, model)
+            work = self.build(checked, model)
+            self.checkpoint("swapping")
+            before, self.work = self.work, work
             before.retired.set()
             self._refused = None
             self._took_over()
@@ -299,6 +344,28 @@ def check_settings(path: Path | str) -> CheckedSettings:
     return _check(path)[0]
 
 
+def check_places(checked: CheckedSettings) -> None:
+    """
+    See whether the folder is there and the ledger's URL can be used; nothing is made, no database is asked.
+
+    Raises:
+        ConfigError: one of them is at fault.
+    """
+    problems = list(_folder_problems(checked))
+    try:
+        check_url(checked.ledger_url)
+    except LedgerError as error:
+        problems.append(Problem("ledger.url", str(error).partition(": ")[2]))
+    if problems:
+        raise ConfigError(str(checked.path), tuple(problems))
+
+
+def _folder_problems(checked: CheckedSettings) -> tuple[Problem, ...]:
+    if checked.folder.is_dir():
+        return ()
+    return (Problem("folder.path", f"there is no folder {str(checked.folder)!r}; make it or name another"),)
+
+
 def _check(path: Path | str) -> tuple[CheckedSettings, Model]:
     """Return the checked settings with the model they were checked against."""
     models: list[Model] = []
@@ -322,15 +389,17 @@ def open_app(path: Path | str) -> Iterator[App]:
     """
     checked, model = _check(path)
     settings = checked.settings
-    if not checked.folder.is_dir():
-        raise ConfigError(
-            str(checked.path),
-            (Problem("folder.path", f"there is no folder {str(checked.folder)!r}; make it or name another"),),
-        )
+    if problems := _folder_problems(checked):
+        raise ConfigError(str(checked.path), problems)
     stop = threading.Event()
     checkpoint = _checkpoint()
-    ledger = SqlLedger(checked.ledger_url)
-    try:
+    with ExitStack() as held:
+        held.enter_context(alone_in(checked.folder))
+        if (file := sqlite_file(checked.ledger_url)) is not None:
+            held.enter_context(alone_with(file))
+            _warn_remote(file)
+        ledger = SqlLedger(checked.ledger_url, checkpoint=checkpoint)
+        held.callback(ledger.close)
         newest_at = ledger.newest_file_at()
         health = Health(
             time.monotonic,
@@ -371,7 +440,8 @@ def open_app(path: Path | str) -> Iterator[App]:
                     inbox=inbox,
                     ledger=ledger,
                     judge=Judge(model, checked.rules, time.perf_counter),
-                    spread=Processes(len(os.sched_getaffinity(0)), min_items=BACKLOG // BATCH_FILES),
+                    max_waiting=delivery.max_waiting,
+                    spread=Processes(_cores(), min_items=BACKLOG // BATCH_FILES),
                     clock=utc_now,
                     checkpoint=checkpoint,
                     should_stop=should_stop,
@@ -390,6 +460,16 @@ def open_app(path: Path | str) -> Iterator[App]:
                     should_stop=should_stop,
                     on_try=on_try,
                 ),
+                prune=Prune(
+                    ledger=ledger,
+                    retention=Retention(
+                        bodies=dt.timedelta(days=settings.ledger.keep_bodies_days),
+                        attempts=dt.timedelta(days=settings.ledger.keep_attempts_days),
+                        records=dt.timedelta(days=settings.ledger.keep_records_days),
+                    ),
+                    clock=utc_now,
+                    should_stop=should_stop,
+                ),
                 retired=retired,
             )
 
@@ -402,9 +482,22 @@ def open_app(path: Path | str) -> Iterator[App]:
             monitor=monitor,
             notifier=Notifier(),
             stop=stop,
+            checkpoint=checkpoint,
         )
-    finally:
-        ledger.close()
+
+
+def _warn_remote(ledger: Path) -> None:
+    try:
+        kind = remote_file_system(ledger.parent.resolve(), MOUNTS.read_text(encoding="utf-8", errors="replace"))
+    except OSError:  # another system than Linux
+        return
+    if kind is not None:
+        _LOG.warning(
+            "the ledger %r is on a network file system (%s), where it can be damaged; put it on a local disk",
+            str(ledger),
+            kind,
+            extra=event("remote_ledger", kind=kind),
+        )
 
 
 def _sender(checked: CheckedSettings) -> HttpSender:
@@ -430,14 +523,26 @@ def warn_strays(strays: Mapping[str, int]) -> None:
         )
 
 
+def _cores() -> int:
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _checkpoint() -> Checkpoint:
-    """Return what tests use to kill this very process at a named point: nothing unless the variable is set."""
+    """
+    Return what tests use to kill this very process at a named point: nothing unless the variable is set.
+
+    ``recorded`` means the first time that point is reached, ``recorded:3`` the third time.
+    """
     wanted = os.environ.get(CRASH_VARIABLE)
     if wanted is None:
-        return lambda _name: None
+        return no_checkpoint
+
+    point, _, times = wanted.partition(":")
+    left = itertools.count(int(times or 1) - 1, -1)
 
     def crash(name: str) -> None:
-        if name == wanted:
+        if name == point and next(left) <= 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
     return crash

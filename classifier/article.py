@@ -457,8 +457,11 @@ def _lines(original: str) -> list[_Line]:
     lines, start = [], 0
     for raw in original.splitlines(keepends=True):
         text = raw.strip("\ufeff \t\r\n\f\v\x1c\x1d\x1e\x85\u2028\u2029\u00a0\u3000")
-        at = start + (raw.find(text) if text else 0)
-        lines.append(_Line(at, at + len(text), text, _flat(text)))
+        if text:
+            at = start + raw.find(text)
+            lines.append(_Line(at, at + len(text), text, _flat(text)))
+        else:
+            lines.append(_Line(start, start, "", ""))
         start += len(raw)
     return lines
 

@@ -16,12 +16,12 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
-from itertools import compress
+from itertools import compress, islice
 
 from classifier.alerts import make_alert, message_id
 from classifier.article import Article, parse_article
 from classifier.delivery import Message, RetryPolicy, next_step
-from classifier.errors import ArticleError
+from classifier.errors import ArticleError, QueueFullError
 from classifier.model import Model
 from classifier.payloads import render
 from classifier.ports import (
@@ -35,21 +35,20 @@ from classifier.ports import (
     Jitter,
     Ledger,
     Rejected,
+    Retention,
     Scored,
     Sender,
     Spread,
     Verdict,
+    no_checkpoint,
 )
 from classifier.rules import RuleSet
 
 LOOK_UP = 1_000  # versions asked of the ledger at once
+LOOK_AGAIN = dt.timedelta(seconds=5)  # in a backlog, what has come meanwhile waits no longer than about this
 BATCH_FILES = 100  # recorded in one transaction: the disk is waited for once per batch
 BATCH_BYTES = 1_000_000  # a batch with more than this is full: what is in memory stays bounded
 _FAILED = "this program failed on it, {}; please report it"
-
-
-def _no_checkpoint(_name: str) -> None:
-    """Be nothing but a place in the code."""
 
 
 @dataclass(slots=True)
@@ -144,6 +143,7 @@ class Ingest:
     Attributes:
         judge: a `Judge`.
         spread: calls the judge; in other processes, perhaps, when there is much to do.
+        max_waiting: messages not delivered yet that make the queue full: no file is read then.
         should_stop: asked between files; a stopped scan goes on with the next one.
         on_file: told of every file whose verdict has been recorded.
     """
@@ -153,7 +153,8 @@ class Ingest:
     judge: Callable[[Sequence[Page]], Sequence[Verdict]]
     clock: Clock
     spread: Spread = map
-    checkpoint: Checkpoint = _no_checkpoint
+    max_waiting: int = 100_000
+    checkpoint: Checkpoint = no_checkpoint
     should_stop: Callable[[], bool] = lambda: False
     on_file: Callable[[FileVersion, Verdict], None] = lambda _file, _verdict: None
 
@@ -163,6 +164,8 @@ class Ingest:
 
         Raises:
             LedgerError: the ledger cannot be used now; files without a verdict are found again next time.
+            QueueFullError: too many messages wait; the same.
+            ArticleError: the folder cannot be read now.
         """
         report = IngestReport()
         underway: deque[_Batch] = deque()
@@ -183,20 +186,40 @@ class Ingest:
         for file in self._new():
             if self.should_stop():
                 break
+            if not batch.files and not batch.decided:
+                self._refuse_when_full()
             self._read(file, batch)
             if batch.is_full:
                 yield batch
                 batch = _Batch()
         yield batch
 
+    def _refuse_when_full(self) -> None:
+        waiting = self.ledger.waiting(self.max_waiting)
+        if waiting >= self.max_waiting:
+            raise QueueFullError(waiting)
+
     def _new(self) -> Iterator[FileVersion]:
-        """Yield the settled files that have no verdict."""
-        settled = self.inbox.settled()
-        for start in range(0, len(settled), LOOK_UP):
-            some = settled[start : start + LOOK_UP]
-            new = self.ledger.unrecorded(some)
-            self.inbox.done(set(some).difference(new) if new else some)
-            yield from new
+        """
+        Yield the settled files that have no verdict, the newest and the oldest by turns.
+
+        While a backlog lasts, the folder is looked at again now and then: what comes meanwhile does not wait for its
+        end.
+        """
+        taken: set[FileVersion] = set()
+        while True:
+            settled = [file for file in self.inbox.settled() if file not in taken]
+            look_again_at = self.clock() + LOOK_AGAIN
+            ordered = _from_both_ends(settled)
+            while some := list(islice(ordered, LOOK_UP)):
+                new = self.ledger.unrecorded(some)
+                self.inbox.done(set(some).difference(new) if new else some)
+                taken.update(new)
+                yield from new
+                if self.clock() >= look_again_at:
+                    break
+            else:
+                return
 
     def _read(self, file: FileVersion, batch: _Batch) -> None:
         self.checkpoint("found")
@@ -240,6 +263,42 @@ class Ingest:
             self.on_file(file, verdict)
 
 
+def _from_both_ends(files: Sequence[FileVersion]) -> Iterator[FileVersion]:
+    """Yield the last, the first, the last but one, the second ... of *files*."""
+    for first in range((len(files) + 1) // 2):
+        last = len(files) - 1 - first
+        yield files[last]
+        if first != last:
+            yield files[first]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prune:
+    """
+    Forgets what has been settled for long, bit by bit: nobody waits for the ledger longer than one bit takes.
+
+    Attributes:
+        should_stop: asked between bits; what is left is forgotten next time.
+    """
+
+    ledger: Ledger
+    retention: Retention
+    clock: Clock
+    should_stop: Callable[[], bool] = lambda: False
+
+    def run(self) -> int:
+        """
+        Forget everything that is older than *retention* says; return how many rows that were.
+
+        Raises:
+            LedgerError: the ledger cannot be used now.
+        """
+        forgotten = 0
+        while not self.should_stop() and (some := self.ledger.prune(self.retention, self.clock())):
+            forgotten += some
+        return forgotten
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deliver:
     """
@@ -257,7 +316,7 @@ class Deliver:
     lease: dt.timedelta
     clock: Clock
     jitter: Jitter
-    checkpoint: Checkpoint = _no_checkpoint
+    checkpoint: Checkpoint = no_checkpoint
     should_stop: Callable[[], bool] = lambda: False
     on_try: Callable[[Claim, str, str], None] = lambda _claim, _result, _detail: None
 

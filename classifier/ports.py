@@ -18,9 +18,24 @@ from classifier.tags import Tags
 
 Clock = Callable[[], dt.datetime]  # now, aware, UTC
 Jitter = Callable[[], float]  # a fresh number in [-1, 1]
-Checkpoint = Callable[
-    [str], None
-]  # told the name of each point where a crash must lose nothing; does nothing in production
+Checkpoint = Callable[[str], None]  # told the name of each point, of those below, where a crash must lose nothing
+CHECKPOINTS = (
+    "migrating",  # the schema is changed, not committed
+    "migrated",
+    "found",  # a settled file without a verdict, not read yet
+    "read",
+    "scored",  # a batch of files, not recorded yet
+    "recording",  # the verdicts are written, not committed
+    "recorded",
+    "claiming",  # the lease is written, not committed
+    "claimed",
+    "sent",  # the receiver has answered, which nobody has written down yet
+    "settling",  # the answer is written down, not committed
+    "settled",
+    "pruning",  # something old is deleted, not committed
+    "pruned",
+    "swapping",  # changed settings or another model are ready to take over
+)
 
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
@@ -88,7 +103,7 @@ class Rejected:
     A file that cannot be scored, and a sentence for people.
 
     Attributes:
-        reason: one of `ArticleError.REASONS`, ``unreadable``, or ``failed`` when this program is at fault.
+        reason: one of `ArticleError.REASONS`.
     """
 
     reason: str
@@ -138,6 +153,22 @@ class OutboxRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Retention:
+    """
+    How long what is settled is kept. What is not settled, and which bytes were scored, is kept for ever.
+
+    Attributes:
+        bodies: of delivered messages, since they were delivered.
+        attempts: of delivered messages, since they were made.
+        records: matches all of whose messages are delivered, with these; duplicates and rejected files.
+    """
+
+    bodies: dt.timedelta
+    attempts: dt.timedelta
+    records: dt.timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Audit:
     """
     The ledger's books.
@@ -171,6 +202,10 @@ class Queue:
 
     pending: int = 0
     oldest_due_s: float = 0.0
+
+
+def no_checkpoint(_name: str) -> None:
+    """Be nothing but a place in the code."""
 
 
 class Inbox(Protocol):
@@ -237,6 +272,14 @@ class Ledger(Protocol):
 
     def newest_file_at(self) -> dt.datetime | None:
         """Return when the last file got its verdict; None when none ever did."""
+        ...
+
+    def waiting(self, limit: int) -> int:
+        """Count the messages that are not delivered, dead ones included; no further than *limit*."""
+        ...
+
+    def prune(self, retention: Retention, now: dt.datetime) -> int:
+        """Forget some of what is older than *retention* says; return how much: nothing when there is no more."""
         ...
 
     def audit(self) -> Audit:

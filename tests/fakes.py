@@ -18,6 +18,7 @@ from classifier.ports import (
     Queue,
     Read,
     Rejected,
+    Retention,
     Scored,
     Verdict,
 )
@@ -76,6 +77,7 @@ class _Row:
     due_at: dt.datetime | None = None
     token: str | None = None
     last: Outcome | None = None
+    settled_at: dt.datetime | None = None
 
 
 class FakeLedger:
@@ -85,6 +87,9 @@ class FakeLedger:
         self.files: dict[FileVersion, tuple[FileState, str | None]] = {}
         self.articles: set[str] = set()
         self.matches: Counter[tuple[str, str]] = Counter()
+        self.matched_at: dict[tuple[str, str], dt.datetime] = {}
+        self.article_of: dict[MessageId, str] = {}
+        self.recorded_at: dict[FileVersion, dt.datetime] = {}
         self._rows: dict[MessageId, _Row] = {}
         self._tokens = 0
         self.newest_at: dt.datetime | None = None
@@ -111,7 +116,9 @@ class FakeLedger:
                 for match in verdict.matches:
                     own = [message for message in verdict.messages if message.rule_id == match.rule.id]
                     self.matches[verdict.article.id, match.rule.id] = len(own)
+                    self.matched_at[verdict.article.id, match.rule.id] = now
                 for message in verdict.messages:
+                    self.article_of[message.id] = verdict.article.id
                     self._rows[message.id] = _Row(message, now, due_at=now)
             case Duplicate() if verdict.sha256 not in self.articles:
                 return None
@@ -120,6 +127,7 @@ class FakeLedger:
             case Rejected():
                 self.files[file] = ("rejected", verdict.reason)
         self.newest_at = max(now, self.newest_at or now)
+        self.recorded_at[file] = now
         return self.files[file][0]
 
     def claim(self, endpoint_id: str, now: dt.datetime, lease: dt.timedelta) -> Claim | None:
@@ -145,7 +153,7 @@ class FakeLedger:
         row.attempts += 1
         match step:
             case Delivered():
-                row.state, row.due_at = "delivered", None
+                row.state, row.due_at, row.settled_at = "delivered", None, now
             case RetryAt():
                 row.due_at = step.at
             case Dead():
@@ -192,6 +200,30 @@ class FakeLedger:
     def newest_file_at(self) -> dt.datetime | None:
         """Return when the last verdict was stored."""
         return self.newest_at
+
+    def waiting(self, limit: int) -> int:
+        """Count what is not delivered."""
+        return min(limit, sum(row.state != "delivered" for row in self._rows.values()))
+
+    def prune(self, retention: Retention, now: dt.datetime) -> int:
+        """Forget settled rows."""
+        forgotten = 0
+        for key in [key for key, at in self.matched_at.items() if at < now - retention.records]:
+            own = [row for row in self._rows.values() if (self.article_of[row.message.id], row.message.rule_id) == key]
+            if all(row.state == "delivered" for row in own):
+                del self.matched_at[key], self.matches[key]
+                for row in own:
+                    del self._rows[row.message.id]
+                forgotten += 1
+        for row in self._rows.values():
+            if row.settled_at is not None and row.settled_at < now - retention.bodies and row.message.body:
+                row.message = replace(row.message, body=b"")
+                forgotten += 1
+        for file in [file for file, at in self.recorded_at.items() if at < now - retention.records]:
+            if self.files[file][0] != "scored":
+                del self.files[file], self.recorded_at[file]
+                forgotten += 1
+        return forgotten
 
     def audit(self) -> Audit:
         """Count."""

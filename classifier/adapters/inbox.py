@@ -70,6 +70,7 @@ class FolderInbox:
         self._is_ignored = re.compile("|".join(map(translate, (*IGNORED_NAMES, *ignore)))).match
         self._monotonic = monotonic
         self._seen: dict[str, _Seen] = {}  # by name as the system gives it
+        self._next_at: float | None = None
         self._lock = threading.Lock()
 
     def settled(self) -> Sequence[FileVersion]:
@@ -87,9 +88,10 @@ class FolderInbox:
                 raise ArticleError(
                     str(self._folder), "unreadable", f"the folder cannot be read: {error.strerror}"
                 ) from error
-            ready = [
-                seen.version for seen in self._seen.values() if not seen.is_done and now - seen.since >= self._settle_s
-            ]
+            open_ones = [seen for seen in self._seen.values() if not seen.is_done]
+            ready = [seen.version for seen in open_ones if now - seen.since >= self._settle_s]
+            waiting = [seen.since for seen in open_ones if now - seen.since < self._settle_s]
+            self._next_at = min(waiting) + self._settle_s if waiting else None
         return sorted(ready, key=attrgetter("mtime_ns", "path"))
 
     def read(self, file: FileVersion) -> Read:
@@ -125,6 +127,11 @@ class FolderInbox:
                 seen = self._seen.get(from_text(file.path))
                 if seen and seen.version == file:
                     seen.is_done = True
+
+    def settles_in_s(self) -> float | None:
+        """Return in how many seconds the next file can settle that had not at the last look; None when all had."""
+        with self._lock:
+            return None if self._next_at is None else max(0.0, self._next_at - self._monotonic())
 
     def waiting(self) -> int:
         """Return how many files of the folder were not done at the last look."""

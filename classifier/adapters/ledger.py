@@ -14,7 +14,7 @@ import secrets
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from alembic import command
@@ -29,6 +29,7 @@ from classifier.delivery import Dead, Delivered, Message, Outcome, RetryAt, Step
 from classifier.errors import LedgerError
 from classifier.ports import (
     Audit,
+    Checkpoint,
     Claim,
     Duplicate,
     FileState,
@@ -36,8 +37,10 @@ from classifier.ports import (
     OutboxRow,
     Queue,
     Rejected,
+    Retention,
     Scored,
     Verdict,
+    no_checkpoint,
 )
 
 if TYPE_CHECKING:
@@ -46,6 +49,7 @@ if TYPE_CHECKING:
 BUSY_TIMEOUT_S = 10
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _MAX_DETAIL = 500
+PRUNE_ROWS = 1_000  # forgotten in one transaction: others wait no longer than that takes
 _MAX_IN = 1_000  # values asked for in one statement; every database takes so many
 
 
@@ -67,6 +71,12 @@ class UtcDateTime(sa.TypeDecorator[dt.datetime]):
 
 
 metadata = sa.MetaData()
+
+
+def _where(condition: sa.ColumnElement[bool]) -> dict[str, Any]:
+    """Return the options of an index that holds only some of the rows."""
+    return {"sqlite_where": condition, "postgresql_where": condition}
+
 
 articles = sa.Table(
     "articles",
@@ -127,7 +137,12 @@ outbox = sa.Table(
     sa.Column("settled_at", UtcDateTime),
     sa.ForeignKeyConstraint(["article_id", "rule_id"], ["matches.article_id", "matches.rule_id"]),
     sa.Index("ix_outbox_due", "endpoint_id", "due_at"),
+    sa.Index("ix_outbox_match", "article_id", "rule_id"),
 )
+sa.Index("ix_outbox_open", outbox.c.state, **_where(outbox.c.state != "delivered"))
+sa.Index("ix_outbox_body", outbox.c.settled_at, **_where(sa.func.length(outbox.c.body) > 0))
+sa.Index("ix_files_forgettable", files.c.recorded_at, **_where(files.c.state != "scored"))
+sa.Index("ix_matches_created_at", matches.c.created_at)
 
 attempts = sa.Table(
     "attempts",
@@ -137,8 +152,41 @@ attempts = sa.Table(
     sa.Column("result", sa.String(32), nullable=False),
     sa.Column("status", sa.Integer),
     sa.Column("detail", sa.Text, nullable=False),
-    sa.Column("tried_at", UtcDateTime, nullable=False),
+    sa.Column("tried_at", UtcDateTime, nullable=False, index=True),
 )
+
+
+def check_url(url: str) -> sa.URL:
+    """
+    Return a ledger's URL in its parts, without opening anything.
+
+    Raises:
+        LedgerError: it is none, no driver for it is here, or it names what is lost when the process ends.
+    """
+    try:
+        parsed = sa.make_url(url)
+    except (ArgumentError, ValueError):  # the cause may repeat a password
+        raise LedgerError("ledger", "this is no database URL, e.g. sqlite:///classifier.db") from None
+    where = parsed.render_as_string(hide_password=True)
+    try:
+        parsed.get_dialect().import_dbapi()
+    except (NoSuchModuleError, ImportError) as error:
+        raise LedgerError(where, "no driver for this kind of database is installed") from error
+    if parsed.get_backend_name() == "sqlite":
+        name = parsed.database or ""
+        if name in {"", ":memory:"} or "memory" in parsed.query.values() or "\0" in name or name.startswith("file:"):
+            raise LedgerError(where, "a ledger needs a file, e.g. sqlite:///classifier.db: what is in memory is lost")
+    return parsed
+
+
+def sqlite_file(url: str) -> Path | None:
+    """Return the file of a ledger in SQLite; None when the URL is another database's, or none."""
+    try:
+        parsed = sa.make_url(url)
+    except (ArgumentError, ValueError):
+        return None
+    has_file = parsed.get_backend_name() == "sqlite" and parsed.database not in {None, "", ":memory:"}
+    return Path(str(parsed.database)) if has_file else None
 
 
 class SqlLedger:
@@ -148,16 +196,15 @@ class SqlLedger:
     Args:
         url: ``sqlite:////path/to/file.db`` or any SQLAlchemy URL.
         migrate: bring the tables to this version's schema; otherwise they must be there already.
+        checkpoint: told of places inside transactions where a crash must lose nothing.
 
     Raises:
         LedgerError: the database cannot be opened, is no ledger, is damaged, or was written by a newer version.
     """
 
-    def __init__(self, url: str, *, migrate: bool = True) -> None:
-        try:
-            self._url = sa.make_url(url)
-        except (ArgumentError, ValueError):  # the cause may repeat a password
-            raise LedgerError("ledger", "this is no database URL, e.g. sqlite:///classifier.db") from None
+    def __init__(self, url: str, *, migrate: bool = True, checkpoint: Checkpoint = no_checkpoint) -> None:
+        self._checkpoint = checkpoint
+        self._url = check_url(url)
         self._where = self._url.render_as_string(hide_password=True)
         try:
             self._engine = self._open(create=migrate)
@@ -207,6 +254,7 @@ class SqlLedger:
             for table, values in rows.by_table.items():
                 if values:
                     connection.execute(table.insert(), values)
+            self._checkpoint("recording")
         return states
 
     def claim(self, endpoint_id: str, now: dt.datetime, lease: dt.timedelta) -> Claim | None:
@@ -228,6 +276,7 @@ class SqlLedger:
                 return None
             token = secrets.token_hex(16)
             connection.execute(outbox.update().where(outbox.c.id == row.id).values(token=token, due_at=now + lease))
+            self._checkpoint("claiming")
         message = Message(id=MessageId(row.id), endpoint_id=row.endpoint_id, rule_id=row.rule_id, body=row.body)
         return Claim(message=message, attempts=row.attempts - row.attempts_before_retry, token=token)
 
@@ -260,6 +309,7 @@ class SqlLedger:
             if connection.execute(outbox.update().where(mine).values(**change)).rowcount != 1:
                 return False
             connection.execute(attempts.insert(), tried)
+            self._checkpoint("settling")
         return True
 
     def outbox(self, *, states: Sequence[str], limit: int) -> Sequence[OutboxRow]:
@@ -316,6 +366,24 @@ class SqlLedger:
             )
         return found
 
+    def waiting(self, limit: int) -> int:
+        """Count the messages that are not delivered, dead ones included; no further than *limit*."""
+        some = sa.select(sa.literal(1)).where(_IS_OPEN).limit(limit).subquery()
+        with self._reading() as connection:
+            return connection.scalar(sa.select(sa.func.count()).select_from(some)) or 0
+
+    def prune(self, retention: Retention, now: dt.datetime) -> int:
+        """Forget at most `PRUNE_ROWS` of each kind of what is older than *retention* says; return how many."""
+        old_records = now - retention.records
+        with self._writing() as connection:
+            forgotten = _forget_bodies(connection, now - retention.bodies)
+            forgotten += _delete(connection, attempts, _old_attempts(now - retention.attempts))
+            forgotten += _delete(connection, files, _IS_FORGETTABLE & (files.c.recorded_at < old_records))
+            forgotten += _forget_matches(connection, old_records)
+            self._checkpoint("pruning")
+        self._checkpoint("pruned")
+        return forgotten
+
     def audit(self) -> Audit:
         """Count everything and check that it adds up."""
 
@@ -324,6 +392,7 @@ class SqlLedger:
             return {str(value): int(count) for value, count in connection.execute(query)}
 
         with self._reading() as connection:
+            damage = _damage(connection)
             by_state, by_reason = counts(connection, files.c.state), counts(connection, files.c.reason)
             messages = counts(connection, outbox.c.state)
             n_articles = connection.scalar(sa.select(sa.func.count()).select_from(articles)) or 0
@@ -344,6 +413,7 @@ class SqlLedger:
                 f"the matches asked for {expected} messages but {sum(messages.values())} are stored",
             ),
             (not stuck, f"{stuck} messages are neither due nor settled"),
+            (not damage, f"the database is damaged: {damage}"),
         )
         return Audit(
             files=by_state,
@@ -359,12 +429,12 @@ class SqlLedger:
     def _open(self, *, create: bool) -> sa.Engine:
         if self._url.get_backend_name() != "sqlite":
             return sa.create_engine(self._url, pool_pre_ping=True)
-        name = self._url.database or ""
-        if name in {"", ":memory:"} or "memory" in self._url.query.values() or "\0" in name:
+        path = Path(self._url.database or "")
+        wal = path.with_name(f"{path.name}-wal")
+        if not _size(path) and _size(wal):
             raise LedgerError(
-                self._where, "a ledger needs a file, e.g. sqlite:///classifier.db: what is in memory is lost"
+                self._where, f"the database is gone but {wal.name} is there; restore the database, or move both away"
             )
-        path = Path(name)
         if not create and not path.is_file():  # sqlite would make an empty file just by looking
             raise LedgerError(self._where, "no ledger here yet; `classifier once` or `classifier watch` makes it")
         try:
@@ -406,6 +476,8 @@ class SqlLedger:
                 command.upgrade(config, "head")
             except CommandError as error:
                 raise LedgerError(self._where, f"the schema cannot be brought up to date: {error}") from error
+            self._checkpoint("migrating")
+        self._checkpoint("migrated")
 
     @contextmanager
     def _reading(self) -> Iterator[sa.Connection]:
@@ -427,6 +499,60 @@ class SqlLedger:
             raise LedgerError(self._where, type(error).__name__) from error
         except (TypeError, ValueError) as error:  # an option of the URL that only the driver looks at
             raise LedgerError(self._where, f"the database refuses: {type(error).__name__}") from error
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _damage(connection: sa.Connection) -> str:
+    """Return what SQLite finds wrong with its file; nothing when that is nothing, or the database is another one."""
+    if connection.dialect.name != "sqlite":
+        return ""
+    found = str(connection.exec_driver_sql("PRAGMA quick_check(1)").scalar())
+    return "" if found == "ok" else found
+
+
+_IS_OPEN = outbox.c.state != "delivered"
+_IS_FORGETTABLE = files.c.state != "scored"  # a scored one is what the audit counts articles by
+
+
+def _delete(connection: sa.Connection, table: sa.Table, which: sa.ColumnElement[bool]) -> int:
+    some = sa.select(table.c.id).where(which).limit(PRUNE_ROWS).scalar_subquery()
+    return connection.execute(table.delete().where(table.c.id.in_(some))).rowcount
+
+
+def _old_attempts(before: dt.datetime) -> sa.ColumnElement[bool]:
+    of_delivered = sa.exists().where((outbox.c.id == attempts.c.message_id) & (outbox.c.state == "delivered"))
+    return (attempts.c.tried_at < before) & of_delivered
+
+
+def _forget_bodies(connection: sa.Connection, before: dt.datetime) -> int:
+    which = (outbox.c.settled_at < before) & (outbox.c.state == "delivered") & (sa.func.length(outbox.c.body) > 0)
+    some = sa.select(outbox.c.id).where(which).limit(PRUNE_ROWS).scalar_subquery()
+    return connection.execute(outbox.update().where(outbox.c.id.in_(some)).values(body=b"")).rowcount
+
+
+def _forget_matches(connection: sa.Connection, before: dt.datetime) -> int:
+    """Delete old matches together with their messages and tries, so that the books still add up."""
+    of_match = (outbox.c.article_id == matches.c.article_id) & (outbox.c.rule_id == matches.c.rule_id)
+    some = (
+        sa.select(matches.c.article_id, matches.c.rule_id)
+        .where((matches.c.created_at < before) & ~sa.exists().where(of_match & _IS_OPEN))
+        .limit(PRUNE_ROWS)
+    )
+    forgotten = 0
+    for article_id, rule_id in connection.execute(some).all():
+        of_this = (outbox.c.article_id == article_id) & (outbox.c.rule_id == rule_id)
+        messages = sa.select(outbox.c.id).where(of_this).scalar_subquery()
+        connection.execute(attempts.delete().where(attempts.c.message_id.in_(messages)))
+        connection.execute(outbox.delete().where(of_this))
+        of_this = (matches.c.article_id == article_id) & (matches.c.rule_id == rule_id)
+        forgotten += connection.execute(matches.delete().where(of_this)).rowcount
+    return forgotten
 
 
 class _Rows:

@@ -1,6 +1,7 @@
 """Commands that run the daemon or look at its ledger: watch, once, outbox, audit, demo."""
 
 import logging
+import os
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,7 +32,7 @@ def watch_command(config: Path, *, log_json: bool) -> None:
 
     log = logging.getLogger("classifier")
     with to_stderr(logging.INFO, as_json=log_json):
-        with open_app(config) as app, app.serving():
+        with open_app(config) as app, app.serving(), app.listening():
             log.info(
                 "watching %r with %s; %d rules, %d endpoints",
                 str(app.checked.folder),
@@ -41,8 +42,11 @@ def watch_command(config: Path, *, log_json: bool) -> None:
                 extra=event("watching", folder=str(app.checked.folder), model=app.model.reference),
             )
             warn_strays(app.strays())
-            run_service(app.jobs, app.stop, utc_now(), on_start=app.notifier.ready, on_hangup=app.hangup.set)
+            left = run_service(app.jobs, app.stop, utc_now(), on_start=app.started, on_hangup=app.hangup.set)
             app.notifier.stopping()
+            if left:  # their threads would keep the process alive for as long as they hang
+                logging.shutdown()
+                os._exit(1)
         log.info("stopped", extra=event("stopped"))
 
 
