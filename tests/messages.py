@@ -4,9 +4,9 @@ import datetime as dt
 import hashlib
 
 from classifier import Article, Match, Rule, Tag, Tags, parse_article
-from classifier.alerts import Alert, MessageId
+from classifier.alerts import MessageId
 from classifier.delivery import Message
-from classifier.ports import Scored
+from classifier.ports import FileState, FileVersion, Headline, Ledger, Scored, Verdict
 from classifier.tags import Band
 
 NOW = dt.datetime(2026, 1, 2, 3, 4, 5, 678_901, tzinfo=dt.UTC)
@@ -23,9 +23,6 @@ def scored(text: str, *endpoints: str) -> Scored:
     tag = Tag("wind", 0.9, Band.ALERT)
     tags = Tags({"sectors": (tag,)})
     rule = Rule(id="r", wanted={"sectors": frozenset({"wind"})}, bands=frozenset({Band.ALERT}), to=endpoints)
-    alert = Alert(
-        match=Match(rule=rule, reasons=(tag,)), article=article, tags=tags, evidence={}, model="m@1", created_at=NOW
-    )
     messages = [
         Message(
             id=MessageId(f"msg_{hashlib.sha256((text + e).encode()).hexdigest()[:8]}"),
@@ -35,6 +32,12 @@ def scored(text: str, *endpoints: str) -> Scored:
         )
         for e in endpoints
     ]
-    return Scored(
-        article=article, tags=tags, model="m@1", alerts=(alert,) if endpoints else (), messages=tuple(messages)
-    )
+    headline = Headline(id=article.id, title=article.title, date=article.date, publisher=article.publisher)
+    matches = (Match(rule=rule, reasons=(tag,)),) if endpoints else ()
+    return Scored(article=headline, tags=tags, model="m@1", matches=matches, messages=tuple(messages))
+
+
+def put(ledger: Ledger, file: FileVersion, verdict: Verdict, now: dt.datetime) -> FileState | None:
+    """Record one file."""
+    [state] = ledger.record([(file, verdict)], now)
+    return state
