@@ -184,12 +184,14 @@ def founded(values: "NDArray[np.floating]", bands: Mapping[str, Bands], taxonomy
     Returns:
         Bool of the shape of *values*.
     """
-    limits = NEEDED_SHARE * np.array([bands[label].review for label in taxonomy.label_ids])
-    facet_of = np.array([taxonomy.facet_of(label).id for label in taxonomy.label_ids])
     is_founded = np.ones(values.shape, np.bool_)
+    columns, start = {}, 0
+    for facet in taxonomy:
+        columns[facet.id] = slice(start, start := start + len(facet.labels))
     for facet in taxonomy:
         if facet.needs is not None:
-            needed = facet_of == facet.needs
-            has_sign = np.any((is_founded & (values >= limits))[:, needed], axis=1, keepdims=True)
-            is_founded[:, facet_of == facet.id] = has_sign
+            needed = columns[facet.needs]
+            limits = NEEDED_SHARE * np.array([bands[label].review for label in taxonomy.label_ids[needed]])
+            is_sign = is_founded[:, needed] & (values[:, needed] >= limits)
+            is_founded[:, columns[facet.id]] = is_sign.any(axis=1, keepdims=True)
     return is_founded
