@@ -4,16 +4,18 @@ import datetime as dt
 import hashlib
 import sqlite3
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from fakes import FakeLedger, version_of
 
-from classifier import Article, LedgerError, Match, Rule, Tag, Tags, parse_article
+from classifier import Abstention, Article, LedgerError, Match, Rule, Tag, Tags, parse_article
 from classifier.adapters.ledger import SqlLedger
 from classifier.alerts import Alert, MessageId
 from classifier.delivery import Dead, Delivered, Message, Outcome, Result, RetryAt
 from classifier.ports import Duplicate, Ledger, Rejected, Scored
+from classifier.rules import TagCondition
 from classifier.tags import Band
 
 NOW = dt.datetime(2026, 1, 2, 3, 4, 5, 678_901, tzinfo=dt.UTC)
@@ -56,7 +58,8 @@ def scored(text: str, *endpoints: str) -> Scored:
     article = article_of(text)
     tag = Tag("wind", 0.9, Band.ALERT)
     tags = Tags({"sectors": (tag,)})
-    rule = Rule(id="r", wanted={"sectors": frozenset({"wind"})}, bands=frozenset({Band.ALERT}), to=endpoints)
+    when = TagCondition(wanted={"sectors": frozenset({"wind"})}, bands=frozenset({Band.ALERT}))
+    rule = Rule(id="r", when=when, to=endpoints)
     alert = Alert(
         match=Match(rule=rule, reasons=(tag,)), article=article, tags=tags, evidence={}, model="m@1", created_at=NOW
     )
@@ -366,3 +369,24 @@ def test_audit_sees_what_is_missing(sqlite: SqlLedger) -> None:
         "0 files are scored but 1 articles are stored",
         "the matches asked for 1 messages but 0 are stored",
     )
+
+
+def test_history_gives_back_the_tags_of_the_past(tmp_path: Path) -> None:
+    """In order of time, from an instant on; abstentions too; the text is not there."""
+    ledger = SqlLedger(f"sqlite:///{tmp_path / 'ledger.db'}")
+    first, second = scored("first", "desk"), scored("second")
+    silent = replace(second, tags=Tags({"sectors": ()}, Abstention.OFF_TOPIC))
+    ledger.record(version_of("b"), silent, later(5))
+    ledger.record(version_of("a"), first, NOW)
+    past = list(ledger.history(None))
+    recent = ledger.history(later(5))
+    ledger.close()
+
+    assert [(item.article_id, item.at, item.text, item.model) for item in past] == [
+        (first.article.id, NOW, "", "m@1"),
+        (second.article.id, later(5), "", "m@1"),
+    ]
+    assert past[0].title == first.article.title
+    assert past[0].tags == first.tags
+    assert past[1].tags == silent.tags
+    assert list(recent) == past[1:]
