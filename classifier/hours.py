@@ -6,11 +6,12 @@ Keeps: pure; the instant is an argument. A window starts and ends at the wall-cl
 put forward over one of them, the hour that does not exist counts as the one after it.
 """
 
+import contextlib
 import datetime as dt
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 from classifier.errors import did_you_mean
 
@@ -128,10 +129,11 @@ def _minutes(clock: str) -> int:
 
 
 def _zone(value: object, fault: Callable[[str, str], None]) -> ZoneInfo | None:
-    # Not every file of the system's folder is a time zone, and ZoneInfo opens whatever is named: ask for the list.
-    known = available_timezones()
-    if isinstance(value, str) and value in known:
-        return ZoneInfo(value)
+    if isinstance(value, str):
+        # A key that leads out of the folder of time zones is a ValueError, a folder in it an OSError.
+        with contextlib.suppress(ZoneInfoNotFoundError, ValueError, OSError):
+            return ZoneInfo(value)
+    known = available_timezones()  # slow: it reads them all
     if value is None:
         fault("timezone", 'the name of a time zone needed, e.g. "Europe/Berlin"')
     elif not known:

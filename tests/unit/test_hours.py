@@ -89,6 +89,8 @@ def test_next_open_is_open_and_nothing_before_it_is(
             ],
         ),
         ({"timezone": "../../etc/passwd"}, [("timezone", "there is no time zone '../../etc/passwd'")]),
+        ({"timezone": "Europe"}, [("timezone", "there is no time zone 'Europe'")]),
+        ({"timezone": ""}, [("timezone", "there is no time zone ''")]),
         ({"timezone": 1}, [("timezone", "there is no time zone 1")]),
         ({"timezone": "UTC", "days": []}, [("days", "a list with at least one of mon")]),
         ({"timezone": "UTC", "days": ["mon", "Tue", 3]}, [("days[1]", "got 'Tue'"), ("days[2]", "got 3")]),
@@ -112,6 +114,6 @@ def test_parse_hours_says_when_the_machine_has_no_time_zones(monkeypatch: pytest
     """A bare container has none; the fault is not the user's spelling."""
     monkeypatch.setattr("classifier.hours.available_timezones", set)
     found: list[tuple[str, str]] = []
-    parse_hours({"timezone": "Europe/Berlin"}, lambda key, message: found.append((key, message)))
+    parse_hours({"timezone": "Nowhere/Else"}, lambda key, message: found.append((key, message)))
 
     assert found == [("timezone", "this machine has no time zones; install its tzdata package")]

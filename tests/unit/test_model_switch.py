@@ -90,12 +90,14 @@ def test_an_alert_that_only_the_thinning_moves_has_no_standings(
     before = _limited(small_training.model, charging=Bands(scores["charging"], scores["charging"]))
     after = _limited(small_training.model)
     dated = [(wind, DAY), (charging, DAY + dt.timedelta(days=1))]
-    change = compare_models(dated, (before, after), (_rules(before), _rules(after)), thin=first_of).rules[0]
+    switch = compare_models(dated, (before, after), (_rules(before), _rules(after)), thin=first_of)
+    change = switch.rules[0]
 
     assert (change.n_before, change.n_after) == (1, 1)
     assert [item.match.article_id for item in change.appeared] == [wind.id]
     assert [(item.match.article_id, item.before, item.after) for item in change.vanished] == [(charging.id, None, None)]
     assert change.appeared[0].before is not None
+    assert switch.to_record(examples=1)["rules"][0]["examples"]["vanish"][0]["before"] is None
 
 
 def test_an_exclusion_that_ends_is_told(articles: list[tuple[Article, dt.datetime]], small_training: Training) -> None:
