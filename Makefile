@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: demo test wheel-test train choices lock clean
+.PHONY: demo test fuzz wheel-test train choices lock clean
 
 demo: .venv/runtime
 	$(BIN)/classifier demo
@@ -18,6 +18,11 @@ test: .venv/development
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report
+
+# Inputs made to break the readers of pages, settings, model folders and headers, for FUZZ_S seconds; `make test` tries a few.
+FUZZ_S ?= 600
+fuzz: .venv/development
+	PYTHONPATH=tests $(BIN)/python tests/fuzz.py $(FUZZ_S)
 
 # The built wheel in an environment of its own, with nothing of this folder in sight, tags a file.
 wheel-test: .venv/development

@@ -26,6 +26,7 @@ from classifier.errors import ArticleError
 ArticleId = NewType("ArticleId", str)
 
 MAX_BYTES = 2_000_000  # news items are under 100 kB; anything larger is a dump, not an article
+MAX_CHARS = 1_000_000  # what one page of text can cost is bounded by its letters, however few bytes they took
 _MAX_TITLE = 300  # characters; the longest real headlines seen have about 150
 
 Span = tuple[int, int]
@@ -102,7 +103,7 @@ def parse_article(raw: bytes, source: str = "") -> Article:
     Decode and clean one page.
 
     Args:
-        raw: the bytes as found; at most `MAX_BYTES`.
+        raw: the bytes as found; at most `MAX_BYTES`, and `MAX_CHARS` when decoded.
         source: file name or other origin, kept in the article and in errors.
 
     Raises:
@@ -112,6 +113,8 @@ def parse_article(raw: bytes, source: str = "") -> Article:
     'City Pays for Charging Piles'
     """
     original, encoding = _decode(raw, source)
+    if len(original) > MAX_CHARS:
+        raise ArticleError(source, "too_large", f"{len(original)} characters, at most {MAX_CHARS} are read")
     page = _read_page(_lines(original))
     builder = _Builder(original)
     if page.title is not None:
@@ -153,7 +156,10 @@ _MAGIC = {
     b"\xfd7zXZ": "an xz file",
     b"\xd0\xcf\x11\xe0": "an old office document",
 }
-_BOMS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+_BOMS = (
+    *((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32")),
+    *((codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16")),
+)  # the first that fits: UTF-32 begins like UTF-16
 _CONTROL = bytes(set(range(32)) - set(b"\t\n\r\f\v\x1b")) + b"\x7f"
 _DECLARED = re.compile(rb"charset\s*=\s*[\"']?([A-Za-z0-9_\-]{2,20})", re.IGNORECASE)
 _LEGACY = {
@@ -194,10 +200,13 @@ def _decode(raw: bytes, source: str) -> tuple[str, str]:
 
 def _decode_as(raw: bytes, encoding: str, source: str) -> str:
     try:
-        return raw.decode(encoding)
+        text = raw.decode(encoding)
     except UnicodeDecodeError as error:
         detail = f"declared as {encoding} but byte {error.start} does not fit; save it as UTF-8"
         raise ArticleError(source, "bad_encoding", detail) from error
+    if "\0" in text:
+        raise ArticleError(source, "binary", f"it starts as {encoding} text but holds NUL characters")
+    return text
 
 
 def _refuse_damaged_utf8(raw: bytes, error: UnicodeDecodeError, source: str) -> None:
@@ -256,6 +265,7 @@ class _Builder:
         self._original = original
         self._parts: list[str] = []
         self._length = 0
+        self._joint = ""
         self.runs: list[tuple[int, int, int, int]] = []
 
     @property
@@ -263,10 +273,9 @@ class _Builder:
         return "".join(self._parts)
 
     def join(self, separator: str) -> None:
-        """Put *separator*, which has no origin, between what is there and what comes."""
+        """Put *separator*, which has no origin, between what is there and what comes, if anything does."""
         if self._length:
-            self._parts.append(separator)
-            self._length += len(separator)
+            self._joint = self._joint or separator
 
     def add(self, start: int, end: int, *, collapse: bool = True) -> None:
         """Append the span of the original; *collapse* turns every stretch of white space into one blank."""
@@ -279,6 +288,9 @@ class _Builder:
 
     def _append(self, text: str, start: int, end: int) -> None:
         if text:
+            self._parts.append(self._joint)
+            self._length += len(self._joint)
+            self._joint = ""
             self.runs.append((self._length, len(text), start, end - start))
             self._parts.append(text)
             self._length += len(text)

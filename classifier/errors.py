@@ -22,8 +22,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 
+def one_line(text: str) -> str:
+    r"""
+    Return *text* with an escape in the place of everything that is not printable: line ends, control characters, escape
+    sequences, bidirectional overrides, invisible characters, lone surrogates.
+
+    >>> one_line("a.txt\n2026-01-01 CRITICAL \x1b[31m\u202eforged")
+    'a.txt\\n2026-01-01 CRITICAL \\x1b[31m\\u202eforged'
+    """
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
+
+
 class ClassifierError(Exception):
     """The root: catch it to catch everything this library raises on purpose."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(one_line(text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +56,7 @@ class Problem:
     message: str
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.message}" if self.path else self.message
+        return one_line(f"{self.path}: {self.message}" if self.path else self.message)
 
 
 def did_you_mean(name: str, known: Sequence[str]) -> str:

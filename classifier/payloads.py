@@ -17,20 +17,28 @@ from classifier.article import Article
 MAX_BYTES = 20_000  # the size the Standard Webhooks specification advises
 _MAX_TITLE = 500
 _MAX_NAME = 255
-_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]+")
+# Control characters, invisible ones, bidirectional overrides, line and paragraph ends, tags, lone surrogates.
+_UNSAFE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff"
+    "\U000e0000-\U000e007f]+"
+)
 
 
 def render(alert: Alert) -> bytes:
     """
     Return the Standard Webhooks envelope of *alert*: ``{"type", "timestamp", "data"}``.
 
-    Evidence is shortened, sentence by sentence from the weakest tag on, until the whole is at most `MAX_BYTES`;
-    ``data.truncated`` says so.
+    Evidence is shortened, sentence by sentence from the weakest tag on, until the whole is at most `MAX_BYTES`, and if
+    that is not enough the weakest tags are left out; ``data.truncated`` says so.
     """
     evidence = {label: _evidence_record(item) for label, item in alert.evidence.items()}
     body = _encode(_envelope(alert, evidence, truncated=False))
     while len(body) > MAX_BYTES and _drop_weakest(evidence):
         body = _encode(_envelope(alert, evidence, truncated=True))
+    n_tags = len(alert.match.reasons)
+    while len(body) > MAX_BYTES and n_tags > 1:  # hundreds of tags: the strongest of each facet
+        n_tags //= 2
+        body = _encode(_envelope(alert, {}, truncated=True, n_tags=n_tags))
     return body
 
 
@@ -50,7 +58,9 @@ def article_record(article: Article) -> dict[str, object]:
     }
 
 
-def _envelope(alert: Alert, evidence: dict[str, dict[str, Any]], *, truncated: bool) -> dict[str, object]:
+def _envelope(
+    alert: Alert, evidence: dict[str, dict[str, Any]], *, truncated: bool, n_tags: int | None = None
+) -> dict[str, object]:
     rule = alert.match.rule
     return {
         "type": ALERT_TYPE,
@@ -58,8 +68,8 @@ def _envelope(alert: Alert, evidence: dict[str, dict[str, Any]], *, truncated: b
         "data": {
             "rule": {"id": rule.id, "version": rule.version},
             "article": article_record(alert.article),
-            "tags": {facet: [tag_record(tag) for tag in tags] for facet, tags in alert.tags.by_facet.items()},
-            "matched": [tag.label for tag in alert.match.reasons],
+            "tags": {facet: [tag_record(tag) for tag in tags[:n_tags]] for facet, tags in alert.tags.by_facet.items()},
+            "matched": [tag.label for tag in alert.match.reasons[:n_tags]],
             "evidence": evidence,
             "model": alert.model,
             "truncated": truncated,
@@ -72,8 +82,8 @@ def _evidence_record(evidence: Evidence) -> dict[str, Any]:
         "sentences": [
             {"text": _clean(quote.text), "start": quote.start, "end": quote.end} for quote in evidence.quotes
         ],
-        "terms": [{"term": term, "weight": weight} for term, weight in evidence.terms],
-        "against": [{"term": term, "weight": weight} for term, weight in evidence.against],
+        "terms": [{"term": _clean(term), "weight": weight} for term, weight in evidence.terms],
+        "against": [{"term": _clean(term), "weight": weight} for term, weight in evidence.against],
     }
 
 

@@ -14,6 +14,7 @@ import datetime as dt
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cache, partial
 
@@ -68,6 +69,7 @@ class Ingest:
 
     Attributes:
         should_stop: asked between files; a stopped scan goes on with the next one.
+        timing: gives a context around the scoring of each article.
     """
 
     inbox: Inbox
@@ -78,6 +80,7 @@ class Ingest:
     checkpoint: Checkpoint = _no_checkpoint
     should_stop: Callable[[], bool] = lambda: False
     on_file: Callable[[FileVersion, Verdict], None] = lambda _file, _verdict: None
+    timing: Callable[[], AbstractContextManager[object]] = nullcontext
 
     def run(self) -> IngestReport:
         """
@@ -121,7 +124,8 @@ class Ingest:
         if self.ledger.has_content(sha256):
             return Duplicate(sha256=sha256)
         try:
-            return self._score(parse_article(raw, file.path))
+            with self.timing():
+                return self._score(parse_article(raw, file.path))
         except ArticleError as error:
             return Rejected(reason=error.reason, detail=error.detail)
         except Exception as error:  # noqa: BLE001 - a fault of ours with one file must not keep all others waiting

@@ -6,7 +6,7 @@ Every instant is aware and in UTC. Implementations may be called from several th
 """
 
 import datetime as dt
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -139,6 +139,20 @@ class Audit:
     faults: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Queue:
+    """
+    What waits for one endpoint.
+
+    Attributes:
+        pending: messages neither delivered nor dead.
+        oldest_due_s: for how many seconds the message due longest has been due; 0 when none is due.
+    """
+
+    pending: int = 0
+    oldest_due_s: float = 0.0
+
+
 class Inbox(Protocol):
     """A folder that others put files into. Never changes, moves or deletes them."""
 
@@ -189,6 +203,14 @@ class Ledger(Protocol):
 
     def retry(self, ids: Sequence[MessageId] | None, now: dt.datetime) -> int:
         """Make dead messages due again, all or those named, with a fresh schedule; return how many."""
+        ...
+
+    def queues(self, now: dt.datetime) -> Mapping[str, Queue]:
+        """Return what waits, by endpoint; an endpoint for which nothing does is no key."""
+        ...
+
+    def newest_file_at(self) -> dt.datetime | None:
+        """Return when the last file got its verdict; None when none ever did."""
         ...
 
     def audit(self) -> Audit:

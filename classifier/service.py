@@ -16,8 +16,11 @@ from dataclasses import dataclass
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 
+from classifier.logs import event
+
 _LOG = logging.getLogger("classifier")
 CHECK_CLOCK_S = 1.0
+MAX_JOBS = 250  # threads are made when they are needed; there are at most 200 endpoints
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,29 +31,43 @@ class Job:
     every_s: float
 
 
-def run_service(jobs: Mapping[str, Job], stop: threading.Event, started_at: dt.datetime) -> None:
+def run_service(
+    jobs: Callable[[], Mapping[str, Job]],
+    stop: threading.Event,
+    started_at: dt.datetime,
+    *,
+    on_start: Callable[[], None] = lambda: None,
+    on_hangup: Callable[[], None] = lambda: None,
+) -> None:
     """
     Call the jobs, first at *started_at*, until *stop* is set or SIGTERM or SIGINT comes; then let running jobs end and
     return.
 
     Must be called from the main thread. Jobs should look at *stop* between two pieces of work.
+
+    Args:
+        jobs: what to call, by name; asked again and again, for jobs can come, go, and change how often they run.
+        stop: ends the service when it is set.
+        started_at: when each job is called first; aware, UTC.
+        on_start: called when the clockwork runs.
+        on_hangup: called on SIGHUP, in the middle of anything: it may only set a flag.
     """
     logging.getLogger("apscheduler").setLevel(
         logging.ERROR
     )  # it warns whenever a job is still running at its next time: that is normal
     scheduler = BackgroundScheduler(
-        executors={"default": ThreadPoolExecutor(len(jobs))},  # one thread per job: a hanging one delays no other
+        executors={"default": ThreadPoolExecutor(MAX_JOBS)},  # one thread per job: a hanging one delays no other
         job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
         timezone="UTC",
     )
-    for name, job in jobs.items():
-        scheduler.add_job(
-            _guarded, "interval", args=(name, job.run), seconds=job.every_s, id=name, next_run_time=started_at
-        )
+    running: dict[str, float] = {}
+    _follow(scheduler, running, jobs(), started_at)
     previous = {
         number: signal.signal(number, lambda _number, _frame: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)
     }
+    previous[signal.SIGHUP] = signal.signal(signal.SIGHUP, lambda _number, _frame: on_hangup())
     scheduler.start()
+    on_start()
     try:
         ahead = time.time() - time.monotonic()
         while not stop.wait(CHECK_CLOCK_S):
@@ -59,7 +76,8 @@ def run_service(jobs: Mapping[str, Job], stop: threading.Event, started_at: dt.d
                 for job in scheduler.get_jobs():  # their next times are as far ahead as the clock was
                     job.modify(next_run_time=now)
             ahead = time.time() - time.monotonic()
-        _LOG.info("stopping: waiting for running work")
+            _follow(scheduler, running, jobs(), dt.datetime.fromtimestamp(time.time(), dt.UTC))
+        _LOG.info("stopping: waiting for running work", extra=event("stopping"))
     finally:
         stop.set()
         scheduler.shutdown(wait=True)
@@ -67,9 +85,26 @@ def run_service(jobs: Mapping[str, Job], stop: threading.Event, started_at: dt.d
             signal.signal(number, handler)
 
 
+def _follow(
+    scheduler: BackgroundScheduler, running: dict[str, float], jobs: Mapping[str, Job], now: dt.datetime
+) -> None:
+    """Make the scheduler's jobs those of *jobs*; *running* holds the names and intervals of what it has."""
+    for name in running.keys() - jobs.keys():
+        scheduler.remove_job(name)
+        del running[name]
+    for name, job in jobs.items():
+        if running.get(name) != job.every_s:
+            running[name] = job.every_s
+            scheduler.add_job(
+                _guarded, "interval", args=(name, job.run), seconds=job.every_s, id=name, next_run_time=now,
+                replace_existing=True,
+            )  # fmt: skip
+
+
 def _guarded(name: str, run: Callable[[], object]) -> None:
     """Call *run*; whatever it raises ends this call and nothing else."""
     try:
         run()
     except Exception as error:  # noqa: BLE001 - the next tick tries again
-        _LOG.error("job %s failed: %s: %s", name, type(error).__name__, error)
+        facts = event("job_failed", job=name, error=type(error).__name__)
+        _LOG.error("job %s failed: %s: %s", name, type(error).__name__, error, extra=facts)

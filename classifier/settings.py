@@ -8,13 +8,15 @@ no message repeats them.
 
 import contextlib
 import difflib
+import errno
 import ipaddress
 import json
 import os
 import re
 import shutil
+import stat
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -34,6 +36,9 @@ _RELATIVE_SQLITE = re.compile(r"(sqlite(?:\+\w+)?:///)(?!/)(.+)")
 _MAX_PORT = 65_535
 _MODEL_TABLE = re.compile(r"\s*\[\s*model\s*\]\s*(?:#.*)?")
 _PATH_LINE = re.compile(r"\s*path\s*=")
+MAX_ENDPOINTS = 200
+_MAX_FILE_BYTES = 1_000_000  # of settings; a thousand rules are a tenth of that
+_MAX_SECRET_BYTES = 10_000  # of a file that holds an address or a few keys
 
 Seconds = Annotated[float, Field(ge=0, le=86_400)]
 
@@ -47,9 +52,9 @@ class FolderSettings(_Table):
 
     path: Path = Path("inbox")
     """Folder whose files are scored; relative to the settings file."""
-    pattern: str = Field(default="*.txt", min_length=1)
+    pattern: str = Field(default="*.txt", min_length=1, max_length=255)
     """Shell pattern of file names."""
-    ignore: tuple[str, ...] = ()
+    ignore: tuple[Annotated[str, Field(min_length=1, max_length=255)], ...] = Field(default=(), max_length=100)
     """More shell patterns of names to pass over; dotfiles and temporary names always are."""
     settle_s: Seconds = 5.0
     """Seconds a file must stay unchanged before it is read."""
@@ -84,10 +89,14 @@ class DeliverySettings(_Table):
     """Seconds after which a try that never ended is made again; more than two total timeouts."""
     check_every_s: float = Field(default=1.0, ge=0.05, le=3_600)
     """Seconds between two looks for due messages."""
-    retry_s: tuple[Annotated[float, Field(gt=0, le=2_592_000)], ...] = tuple(wait.total_seconds() for wait in SCHEDULE)
+    retry_s: tuple[Annotated[float, Field(gt=0, le=2_592_000)], ...] = Field(
+        default=tuple(wait.total_seconds() for wait in SCHEDULE), max_length=100
+    )
     """Seconds to wait after each failed try; after the last the message is dead."""
     jitter: float = Field(default=0.2, ge=0, le=0.5)
     """Each wait is changed by up to this share."""
+    ops_to: tuple[str, ...] = Field(default=(), max_length=10)
+    """Endpoints that are told when another endpoint fails, recovers, gives up messages, or is disabled or enabled."""
 
     @model_validator(mode="after")
     def _lease_outlasts_a_try(self) -> "DeliverySettings":
@@ -97,6 +106,30 @@ class DeliverySettings(_Table):
             )
             raise ValueError(message)
         return self
+
+
+class MonitorSettings(_Table):
+    """How others see that it works."""
+
+    port: int | None = Field(default=None, ge=1, le=65_535)
+    """Port of /healthz and /metrics; without it there is none."""
+    host: str = "127.0.0.1"
+    """IP address to listen on; whoever can reach it can read the metrics."""
+    fresh_within_s: float | None = Field(default=None, ge=1, le=31_536_000)
+    """Alarm when no new file came for so many seconds; without it never."""
+    ping_to: str | None = None
+    """Endpoint that gets a message every ping_every_s seconds while all is well: a dead man's switch."""
+    ping_every_s: float = Field(default=60.0, ge=1, le=86_400)
+    """Seconds between two of these."""
+
+    @field_validator("host")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        try:
+            return str(ipaddress.ip_address(value))
+        except ValueError as error:
+            message = "an IP address such as '127.0.0.1' or '::1' needed"
+            raise ValueError(message) from error
 
 
 class EndpointSettings(_Table):
@@ -158,9 +191,10 @@ class Settings(_Table):
     model: ModelSettings = ModelSettings()
     ledger: LedgerSettings = LedgerSettings()
     delivery: DeliverySettings = DeliverySettings()
+    monitor: MonitorSettings = MonitorSettings()
     rule: tuple[dict[str, Any], ...] = ()
     """Rules: id, to, a list of labels per facet of the model, and what the README names beside these."""
-    endpoint: tuple[EndpointSettings, ...] = Field(default=(), max_length=200)
+    endpoint: tuple[EndpointSettings, ...] = Field(default=(), max_length=MAX_ENDPOINTS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,7 +218,12 @@ class Receiver:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckedSettings:
-    """A settings file that holds together: paths absolute, rules checked against the model, receivers ready."""
+    """
+    A settings file that holds together: paths absolute, rules checked against the model, receivers ready.
+
+    Attributes:
+        files: what it was read from: the file itself, and those of addresses and secrets.
+    """
 
     path: Path
     settings: Settings
@@ -192,6 +231,7 @@ class CheckedSettings:
     ledger_url: str
     rules: RuleSet
     receivers: tuple[Receiver, ...]
+    files: tuple[Path, ...]
 
 
 def load_settings(
@@ -264,8 +304,13 @@ def parse_settings(
         rules = parse_rules(raw_rules if isinstance(raw_rules, list) else [], taxonomy, endpoint_ids)
     except RuleError as error:
         problems += error.problems
+    problems += [
+        Problem(key, f"there is no endpoint {name!r}")
+        for key, name in _endpoints_told(settings)
+        if name not in endpoint_ids
+    ]
     receivers = []
-    for i, raw in enumerate(raw_endpoints if is_sending else ()):
+    for i, raw in enumerate(raw_endpoints[:MAX_ENDPOINTS] if is_sending else ()):
         with contextlib.suppress(ValidationError):  # told above, with those of all other tables
             endpoint = EndpointSettings.model_validate(raw)
             receivers.append(_receiver(endpoint, f"endpoint[{i}]", path.parent, environment, problems))
@@ -278,6 +323,10 @@ def parse_settings(
         ledger_url=_absolute_sqlite(settings.ledger.url, path.parent),
         rules=rules,
         receivers=tuple(receivers),
+        files=(
+            path,
+            *(path.parent / file for item in settings.endpoint for file in (item.url_file, item.secret_file) if file),
+        ),
     )
 
 
@@ -329,6 +378,15 @@ def _with_model_line(text: str, line: str) -> str:
     return "\n".join([*lines[: old or head + 1], line, *lines[old + 1 if old else head + 1 :]])
 
 
+def _endpoints_told(settings: Settings | None) -> Iterator[tuple[str, str]]:
+    """Yield each endpoint that is told how we are, with the key that says so."""
+    if settings is None:
+        return
+    yield from ((f"delivery.ops_to[{i}]", name) for i, name in enumerate(settings.delivery.ops_to))
+    if settings.monitor.ping_to is not None:
+        yield "monitor.ping_to", settings.monitor.ping_to
+
+
 def settings_schema() -> dict[str, Any]:
     """Return the JSON Schema of the settings file, for editors."""
     return Settings.model_json_schema()
@@ -375,13 +433,28 @@ def url_fault(url: str, *, allows_private: bool) -> str | None:
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(_read_text(path, _MAX_FILE_BYTES))
     except FileNotFoundError as error:
         raise ConfigError(str(path), (Problem("", "no such file; `classifier config init` writes one"),)) from error
     except OSError as error:
-        raise ConfigError(str(path), (Problem("", f"cannot be read: {error.strerror}"),)) from error
+        raise ConfigError(str(path), (Problem("", f"cannot be read: {error.strerror or error}"),)) from error
     except (ValueError, RecursionError) as error:  # TOML, UTF-8, numbers too long to be read, tables too deep
         raise ConfigError(str(path), (Problem("", f"this is no TOML: {str(error).splitlines()[0]}"),)) from error
+
+
+def _read_text(path: Path, limit: int) -> str:
+    """Return what a regular file holds; a pipe or a device in its place must not block or fill the memory."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file")
+        with os.fdopen(descriptor, "rb", closefd=False) as stream:
+            raw = stream.read(limit + 1)
+    finally:
+        os.close(descriptor)
+    if len(raw) > limit:
+        raise OSError(errno.EFBIG, f"it has more than {limit} bytes")
+    return raw.decode("utf-8")
 
 
 def _problem(item: Mapping[str, Any]) -> Problem:
@@ -400,6 +473,7 @@ def _known_keys(location: tuple[str | int, ...]) -> list[str]:
         "model": ModelSettings,
         "ledger": LedgerSettings,
         "delivery": DeliverySettings,
+        "monitor": MonitorSettings,
         "endpoint": EndpointSettings,
     }
     table = tables.get(str(location[0]), Settings) if len(location) > 1 else Settings
@@ -418,9 +492,12 @@ def _receiver(
         else:
             key, source = f"{name}_file", "the file"
             try:
-                value = (base / (file or "")).read_text(encoding="utf-8")
+                value = _read_text(base / (file or ""), _MAX_SECRET_BYTES)
+            except UnicodeDecodeError:
+                problems.append(Problem(f"{path}.{key}", "cannot be read: it is no text"))
+                return ""
             except (OSError, ValueError) as error:
-                reason = getattr(error, "strerror", None) or "it is no text"
+                reason = getattr(error, "strerror", None) or str(error)
                 problems.append(Problem(f"{path}.{key}", f"cannot be read: {reason}"))
                 return ""
         if not value.strip():

@@ -68,6 +68,8 @@ class TrainingSpec:
         folds: for out-of-fold scores; whole sources are held out when there are enough of them.
         alert_precision: out-of-fold precision from which on there is an alert band. More than the nine in ten that
             alerts promise, because new articles are less like the corpus than its folds are like each other.
+        alert_min_score: no alert below this score, however clean a corpus looks there: on real pages it was there that
+            alerts were wrong.
         relevance_loss: this share of examples with a label may be taken for off-topic.
         relevance_min_negatives: with fewer examples without any label nothing is called off-topic.
         alert_min_positives: labels with fewer positive examples get no alert band.
@@ -79,11 +81,12 @@ class TrainingSpec:
     max_terms: int = 40_000
     inverse_regularisation: float = 8.0
     ratio_power: float = 0.35
-    background_scale: float = 0.04
+    background_scale: float = 0.03
     background_inverse_regularisation: float = 0.3
     folds: int = 5
-    alert_precision: float = 0.95
-    relevance_loss: float = 0.02
+    alert_precision: float = 0.93
+    alert_min_score: float = 0.8
+    relevance_loss: float = 0.025
     relevance_min_negatives: int = 30
     alert_min_positives: int = 10
     n_jobs: int = -1
@@ -234,7 +237,7 @@ def decide_bands(
     The review limit is where F1 is best, drawn towards the limit that is best for all labels together the fewer
     positives a label has. The alert limit is the lowest score above which precision stays at *spec.alert_precision*,
     after one wrong alert has been added to what was seen; a label with too few positives, or one that never gets
-    there, has none.
+    there, has none. No alert limit is below *spec.alert_min_score*.
     """
     everything = known.ravel()
     overall = _best_f1_limit(scores.ravel()[everything], positive.ravel()[everything])
@@ -246,7 +249,9 @@ def decide_bands(
         trust = n_positive / (n_positive + 20)  # twenty positives: half the label's own limit, half the common one
         review = trust * _best_f1_limit(values, truth) + (1 - trust) * overall if n_positive else overall
         alert = _precise_limit(values, truth, spec.alert_precision) if n_positive >= spec.alert_min_positives else None
-        bands[label] = Bands(None if alert is None else round(max(alert, review), 4), round(review, 4))
+        bands[label] = Bands(
+            None if alert is None else round(max(alert, review, spec.alert_min_score), 4), round(review, 4)
+        )
     return bands
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 from classifier.alerts import MessageId
 from classifier.delivery import Dead, Delivered, Message, Outcome, Result, RetryAt, Step
-from classifier.ports import Audit, Claim, Duplicate, FileVersion, OutboxRow, Read, Rejected, Scored, Verdict
+from classifier.ports import Audit, Claim, Duplicate, FileVersion, OutboxRow, Queue, Read, Rejected, Scored, Verdict
 
 
 @dataclass
@@ -75,6 +75,7 @@ class FakeLedger:
         self.matches: Counter[tuple[str, str]] = Counter()
         self._rows: dict[MessageId, _Row] = {}
         self._tokens = 0
+        self.newest_at: dt.datetime | None = None
 
     def unrecorded(self, versions: Sequence[FileVersion]) -> Sequence[FileVersion]:
         """Return those without a verdict."""
@@ -88,6 +89,7 @@ class FakeLedger:
         """Store a verdict."""
         if file in self.files:
             return
+        self.newest_at = max(now, self.newest_at or now)
         match verdict:
             case Scored() if verdict.article.id not in self.articles:
                 self.files[file] = ("scored", None)
@@ -157,6 +159,21 @@ class FakeLedger:
         for row in rows:
             row.state, row.due_at, row.attempts_before_retry = "pending", now, row.attempts
         return len(rows)
+
+    def queues(self, now: dt.datetime) -> dict[str, Queue]:
+        """Count what waits."""
+        due: dict[str, list[dt.datetime]] = {}
+        for row in self._rows.values():
+            if row.due_at is not None:
+                due.setdefault(row.message.endpoint_id, []).append(row.due_at)
+        return {
+            endpoint_id: Queue(pending=len(times), oldest_due_s=max(0.0, (now - min(times)).total_seconds()))
+            for endpoint_id, times in due.items()
+        }
+
+    def newest_file_at(self) -> dt.datetime | None:
+        """Return when the last verdict was stored."""
+        return self.newest_at
 
     def audit(self) -> Audit:
         """Count."""

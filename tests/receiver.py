@@ -29,6 +29,8 @@ class Receiver:
         self.requests: list[Request] = []
         self.answers: list[tuple[int, dict[str, str], bytes]] = []
         self.secret = "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
+        self.gate = threading.Event()  # cleared, no request is answered until it is set again
+        self.gate.set()
         self._lock = threading.Lock()
         receiver = self
 
@@ -38,6 +40,7 @@ class Receiver:
                 with receiver._lock:
                     receiver.requests.append(Request({k.lower(): v for k, v in self.headers.items()}, body))
                     status, headers, reply = receiver.answers.pop(0) if receiver.answers else (204, {}, b"")
+                receiver.gate.wait(30)
                 self.send_response(status)
                 for name, value in headers.items():
                     self.send_header(name, value)

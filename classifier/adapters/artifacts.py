@@ -3,31 +3,37 @@ Models as folders: ``manifest.json``, ``scorer.npz``, ``lexicon.json``, ``pipeli
 
 Hides: the file format, digests, atomic writing, where the bundled model is.
 Keeps: nothing is unpickled, ever; `load_model` reads the manifest first, checks every digest, and only then reads
-arrays with ``allow_pickle=False``. A folder is complete or absent: it is written beside its place and renamed.
+arrays with ``allow_pickle=False``. What is checked is what is used: the folder and every file are opened once, no link
+is followed, and the bytes whose digest was right are the bytes that are read. A folder that everybody may write to is
+refused, for its digests lie beside what they vouch for. A folder is complete or absent: it is written beside its place
+and renamed.
 
 When the format changes: raise `FORMAT_VERSION`, keep reading the old one or let `ModelIncompatibleError` say how to go
 on, add the change to CHANGELOG under "Model", and put a folder of the old format into the tests.
 """
 
+import errno
 import hashlib
 import io
 import json
 import os
+import stat
 import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from classifier.errors import ModelCorruptError, ModelError, ModelIncompatibleError, ModelNotFoundError
+from classifier.errors import CorpusError, ModelCorruptError, ModelError, ModelIncompatibleError, ModelNotFoundError
 from classifier.features import WORDS, WORDS_AND_PAIRS, TermVectorizer
 from classifier.lexicon import Lexicon, parse_lexicon
 from classifier.model import Model
 from classifier.tags import Bands
-from classifier.taxonomy import Facet, Label, Taxonomy
+from classifier.taxonomy import Taxonomy, parse_taxonomy
 
 FORMAT_VERSION = 1  # 1: first format
 BUNDLED_MODEL = "nev-policy"
@@ -36,6 +42,9 @@ _MANIFEST, _SCORER, _LEXICON = "manifest.json", "scorer.npz", "lexicon.json"
 _PIPELINE, _CARD = "pipeline.joblib", "MODEL_CARD.md"
 _ARRAYS = ("terms", "idf", "weights", "intercepts", "relevance", "relevance_intercept")
 _MAX_MANIFEST_BYTES = 10_000_000
+_MAX_LEXICON_BYTES = 50_000_000
+_MAX_FILES, _MAX_NAME = 100, 100
+_MAX_WEIGHT = 1e6  # real ones are below 100; with these no sum over a text overflows, so no score is ever NaN
 
 
 def bundled(*parts: str) -> Path:
@@ -60,49 +69,25 @@ def load_model(path: Path | str | None = None) -> Model:
         ModelCorruptError: a digest, a shape or a value is wrong.
     """
     folder = _folder(path)
-    manifest = read_manifest(folder)
-    _check_digests(folder, manifest)
-    try:
-        taxonomy = _read_taxonomy(manifest)
-        bands = {label: Bands(item["alert"], item["review"]) for label, item in manifest["bands"].items()}
-        name, model_id = str(manifest["name"]), str(manifest["model_id"])
-        ngram_range = tuple(manifest.get("ngram_range", WORDS))
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ModelCorruptError(folder / _MANIFEST, f"a needed entry is missing or malformed: {error}") from error
-    lexicon = _read_lexicon(folder / _LEXICON)
-    arrays = _read_arrays(folder / _SCORER)
-    terms = arrays["terms"].tobytes().decode("utf-8").split("\n")
-    idf, weights, intercepts = arrays["idf"], arrays["weights"], arrays["intercepts"]
-    relevance, relevance_intercept = arrays["relevance"], arrays["relevance_intercept"]
-    labels = taxonomy.label_ids
-    shapes = {
-        "idf": (len(terms),),
-        "weights": (len(terms), len(labels)),
-        "intercepts": (len(labels),),
-        "relevance": (len(terms),),
-        "relevance_intercept": (),
-    }
-    if any(arrays[array].shape != shape for array, shape in shapes.items()):
-        raise ModelCorruptError(
-            folder / _SCORER, "the arrays do not have the shapes that manifest and vocabulary ask for"
-        )
-    if ngram_range not in (WORDS, WORDS_AND_PAIRS):
-        raise ModelCorruptError(folder / _MANIFEST, f"an ngram_range of [1, 1] or [1, 2] needed, got {ngram_range}")
-    if set(bands) != set(labels):
-        raise ModelCorruptError(folder / _MANIFEST, "bands and labels do not agree")
-    if not all(arrays[array].dtype == np.float32 and np.isfinite(arrays[array]).all() for array in shapes):
-        raise ModelCorruptError(folder / _SCORER, "an array holds something else than finite float32 numbers")
+    with _opened(folder) as files:
+        manifest = files.manifest()
+        files.check_digests(manifest)
+        taxonomy, bands = _read_labels(folder / _MANIFEST, manifest)
+        lexicon = _read_lexicon(folder / _LEXICON, files.raw[_LEXICON])
+        arrays = _read_arrays(folder / _SCORER, files.raw[_SCORER])
+    terms = _read_terms(folder / _SCORER, arrays["terms"])
+    _check_arrays(folder / _SCORER, arrays, len(terms), len(taxonomy.label_ids))
     return Model(
-        name=name,
-        id=model_id,
+        name=_printable(folder / _MANIFEST, manifest, "name"),
+        id=_printable(folder / _MANIFEST, manifest, "model_id"),
         taxonomy=taxonomy,
         bands=bands,
         lexicon=lexicon,
-        vectorizer=TermVectorizer(terms, idf, ngram_range),
-        weights=weights,
-        intercepts=intercepts,
-        relevance=relevance,
-        relevance_intercept=float(relevance_intercept),
+        vectorizer=TermVectorizer(terms, arrays["idf"], _read_ngram_range(folder / _MANIFEST, manifest)),
+        weights=arrays["weights"],
+        intercepts=arrays["intercepts"],
+        relevance=arrays["relevance"],
+        relevance_intercept=float(arrays["relevance_intercept"]),
     )
 
 
@@ -117,26 +102,117 @@ def read_manifest(path: Path | str | None = None) -> dict[str, Any]:
     Raises:
         ModelError: as `load_model`, for the manifest alone.
     """
-    folder = _folder(path)
-    path = folder / _MANIFEST
+    with _opened(_folder(path)) as files:
+        return files.manifest()
+
+
+@contextmanager
+def _opened(folder: Path) -> "Iterator[_Files]":
+    """Open the folder itself, once: another one renamed into its place meanwhile is not mixed with it."""
     try:
-        with path.open("rb") as stream:
-            raw = stream.read(_MAX_MANIFEST_BYTES + 1)
+        if folder.is_symlink():
+            raise ModelError(folder, "this is a link, which may lead elsewhere tomorrow; name the folder it leads to")
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError as error:
         raise ModelNotFoundError(folder) from error
     except (OSError, ValueError) as error:
-        raise ModelError(path, f"cannot be read: {getattr(error, 'strerror', None) or 'this is no path'}") from error
-    if len(raw) > _MAX_MANIFEST_BYTES:
-        raise ModelCorruptError(path, "it is too large for a manifest")
+        reason = getattr(error, "strerror", None) or "this is no path"
+        raise ModelError(folder, f"cannot be read: {reason}") from error
     try:
-        manifest = json.loads(raw)
-    except ValueError as error:
-        raise ModelCorruptError(path, "it is no JSON") from error
-    if not isinstance(manifest, dict):
-        raise ModelCorruptError(path, "it is no JSON object")
-    if manifest.get("format_version") != FORMAT_VERSION:
-        raise ModelIncompatibleError(folder, found=manifest.get("format_version"), expected=FORMAT_VERSION)
-    return manifest
+        _refuse_writable(folder, os.fstat(descriptor))
+        yield _Files(folder, descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _refuse_writable(path: Path, found: os.stat_result) -> None:
+    if found.st_mode & stat.S_IWOTH:
+        raise ModelError(
+            path, "everybody may write to it, so anybody could change what it says; chmod -R o-w the folder"
+        )
+
+
+class _Files:
+    """
+    The files of one open model folder.
+
+    Attributes:
+        raw: name to content, of those whose digest was checked and which `load_model` needs.
+    """
+
+    def __init__(self, folder: Path, descriptor: int) -> None:
+        self._folder = folder
+        self._descriptor = descriptor
+        self.raw: dict[str, bytes] = {}
+
+    def manifest(self) -> dict[str, Any]:
+        """Return the manifest, known to be of our format."""
+        path = self._folder / _MANIFEST
+        try:
+            raw = self._read(_MANIFEST, _MAX_MANIFEST_BYTES)
+        except FileNotFoundError as error:
+            raise ModelNotFoundError(self._folder) from error
+        try:
+            manifest = json.loads(raw)
+        except (ValueError, RecursionError) as error:
+            raise ModelCorruptError(path, "it is no JSON") from error
+        if not isinstance(manifest, dict):
+            raise ModelCorruptError(path, "it is no JSON object")
+        if manifest.get("format_version") != FORMAT_VERSION:
+            raise ModelIncompatibleError(self._folder, found=manifest.get("format_version"), expected=FORMAT_VERSION)
+        return manifest
+
+    def check_digests(self, manifest: Mapping[str, Any]) -> None:
+        """Check every file that the manifest names, and keep what is needed of them."""
+        digests = manifest.get("sha256")
+        if not isinstance(digests, dict) or not {_SCORER, _LEXICON} <= set(digests) or len(digests) > _MAX_FILES:
+            raise ModelCorruptError(self._folder / _MANIFEST, "it has no digests")
+        limits = {_SCORER: MAX_ARRAY_BYTES, _LEXICON: _MAX_LEXICON_BYTES}
+        for name, expected in digests.items():
+            path = self._folder / name
+            if Path(name).name != name:
+                raise ModelCorruptError(self._folder / _MANIFEST, "it names a file outside its folder")
+            try:
+                if name in limits:
+                    self.raw[name] = self._read(name, limits[name])
+                    found = hashlib.sha256(self.raw[name]).hexdigest()
+                else:
+                    with self._open(name) as stream:
+                        found = hashlib.file_digest(stream, "sha256").hexdigest()
+            except FileNotFoundError as error:
+                raise ModelCorruptError(path, "a file that the manifest names is missing") from error
+            if found != expected:
+                raise ModelCorruptError(path, "its SHA-256 is not the one in the manifest")
+
+    @contextmanager
+    def _open(self, name: str) -> Iterator[io.BufferedReader]:
+        path = self._folder / name
+        try:  # a pipe would block an open without O_NONBLOCK for ever
+            descriptor = os.open(
+                name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=self._descriptor
+            )
+            try:
+                found = os.fstat(descriptor)
+                if not stat.S_ISREG(found.st_mode):
+                    raise ModelCorruptError(path, "it is no regular file")
+                _refuse_writable(path, found)
+                with os.fdopen(descriptor, "rb", closefd=False) as stream:
+                    yield stream
+            finally:
+                os.close(descriptor)
+        except FileNotFoundError:
+            raise
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or "this is no path"
+            is_link = getattr(error, "errno", None) == errno.ELOOP
+            raise ModelCorruptError(path, "it is a link" if is_link else f"cannot be read: {reason}") from error
+
+    def _read(self, name: str, limit: int) -> bytes:
+        with self._open(name) as stream:
+            raw = stream.read(limit + 1)
+        if len(raw) > limit:
+            raise ModelCorruptError(self._folder / name, f"it is too large, at most {limit} bytes are read")
+        return raw
 
 
 def save_model(folder: Path, model: Model, pipeline: object, facts: Mapping[str, Any], card: str) -> None:
@@ -168,7 +244,8 @@ def save_model(folder: Path, model: Model, pipeline: object, facts: Mapping[str,
                 "sha256": {name: _digest(draft / name) for name in (_SCORER, _LEXICON, _PIPELINE, _CARD)}
             }
             (draft / _MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-            for path in draft.iterdir():
+            for path in (draft, *draft.iterdir()):
+                path.chmod(path.stat().st_mode & ~stat.S_IWOTH)  # else a careless umask makes what nobody may load
                 _sync(path)
             if folder.exists():
                 folder.rename(Path(scratch) / "old")
@@ -209,30 +286,51 @@ def _version(package: str) -> str:
         return "unknown"
 
 
-def _read_taxonomy(manifest: Mapping[str, Any]) -> Taxonomy:
-    return Taxonomy(
-        tuple(
-            Facet(
-                id=facet["id"],
-                plural=facet["plural"],
-                needs=facet.get("needs"),
-                labels=tuple(Label(id=label["id"], definition=label["definition"]) for label in facet["labels"]),
-            )
+def _read_labels(path: Path, manifest: Mapping[str, Any]) -> tuple[Taxonomy, dict[str, Bands]]:
+    """Return facets and limits; both are checked as if a stranger had written them."""
+    try:
+        facets = [
+            {
+                "id": facet["id"],
+                "plural": facet["plural"],
+                **({"needs": facet["needs"]} if facet.get("needs") is not None else {}),
+                "label": [{"id": label["id"], "definition": label["definition"]} for label in facet["labels"]],
+            }
             for facet in manifest["facets"]
-        )
-    )
+        ]
+        taxonomy = parse_taxonomy({"facet": facets}, source=str(path))
+        bands = {label: Bands(item["alert"], item["review"]) for label, item in manifest["bands"].items()}
+        labels = tuple(manifest["labels"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ModelCorruptError(path, f"a needed entry is missing or malformed: {error}") from error
+    except CorpusError as error:
+        raise ModelCorruptError(path, f"its facets are at fault: {error}") from error
+    if labels != taxonomy.label_ids or set(bands) != set(labels):
+        raise ModelCorruptError(path, "facets, labels and bands do not agree")
+    for label, item in bands.items():
+        if not _is_limit(item.review) or not (item.alert is None or _is_limit(item.alert)):
+            raise ModelCorruptError(path, f"the limits of {label!r} are no numbers from 0 to 1")
+    return taxonomy, bands
 
 
-def _check_digests(folder: Path, manifest: Mapping[str, Any]) -> None:
-    digests = manifest.get("sha256")
-    if not isinstance(digests, dict) or not {_SCORER, _LEXICON} <= set(digests):
-        raise ModelCorruptError(folder / _MANIFEST, "it has no digests")
-    for name, expected in digests.items():
-        path = folder / name
-        if Path(name).name != name or path.is_symlink() or not path.is_file():
-            raise ModelCorruptError(path, "a file that the manifest names is missing")
-        if _digest(path) != expected:
-            raise ModelCorruptError(path, "its SHA-256 is not the one in the manifest")
+def _read_ngram_range(path: Path, manifest: Mapping[str, Any]) -> tuple[int, int]:
+    value = manifest.get("ngram_range", list(WORDS))
+    for known in (WORDS, WORDS_AND_PAIRS):
+        if value == list(known):
+            return known
+    raise ModelCorruptError(path, f"an ngram_range of [1, 1] or [1, 2] needed, got {str(value)[:_MAX_NAME]}")
+
+
+def _is_limit(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1
+
+
+def _printable(path: Path, manifest: Mapping[str, Any], key: str) -> str:
+    """Return what records and logs call the model."""
+    value = manifest.get(key)
+    if not isinstance(value, str) or not 0 < len(value) <= _MAX_NAME or not value.isprintable():
+        raise ModelCorruptError(path, f"a needed entry is missing or malformed: {key!r}")
+    return value
 
 
 def _digest(path: Path) -> str:
@@ -247,10 +345,10 @@ def _pack_lexicon(lexicon: Lexicon) -> str:
     return json.dumps(entries, indent=0, ensure_ascii=False) + "\n"
 
 
-def _read_lexicon(path: Path) -> Lexicon:
+def _read_lexicon(path: Path, raw: bytes) -> Lexicon:
     try:
-        return parse_lexicon(json.loads(path.read_bytes()), source=str(path))
-    except (ValueError, AttributeError) as error:
+        return parse_lexicon(json.loads(raw), source=str(path))
+    except (ValueError, AttributeError, RecursionError) as error:
         raise ModelCorruptError(path, "it is no lexicon") from error
 
 
@@ -269,15 +367,47 @@ def _pack_arrays(model: Model) -> bytes:
     return buffer.getvalue()
 
 
-def _read_arrays(path: Path) -> dict[str, Any]:
+def _read_arrays(path: Path, raw: bytes) -> dict[str, Any]:
     try:
-        with zipfile.ZipFile(path) as archive:
-            if sum(entry.file_size for entry in archive.infolist()) > MAX_ARRAY_BYTES:
-                raise ModelCorruptError(path, f"it unpacks to more than {MAX_ARRAY_BYTES} bytes")
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in _ARRAYS}
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
+        with zipfile.ZipFile(io.BytesIO(raw)) as archive:
+            size = sum(entry.file_size for entry in archive.infolist())
+        if size <= MAX_ARRAY_BYTES:
+            with np.load(io.BytesIO(raw), allow_pickle=False) as arrays:
+                return {name: arrays[name] for name in _ARRAYS}
+    except (
+        Exception
+    ) as error:  # zip, zlib and numpy raise some twenty kinds of exceptions on bytes made to mislead them
         raise ModelCorruptError(path, f"it is no archive of the arrays of a scorer ({type(error).__name__})") from error
+    raise ModelCorruptError(path, f"it unpacks to more than {MAX_ARRAY_BYTES} bytes")
+
+
+def _read_terms(path: Path, array: Any) -> list[str]:  # noqa: ANN401 - whatever the archive held
+    try:
+        terms = array.tobytes().decode("utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise ModelCorruptError(path, "its vocabulary is no text") from error
+    if not all(terms) or len(set(terms)) != len(terms):
+        raise ModelCorruptError(path, "its vocabulary is empty, or has an empty term or one twice")
+    return list(terms)
+
+
+def _check_arrays(path: Path, arrays: Mapping[str, Any], n_terms: int, n_labels: int) -> None:
+    """Refuse arrays from which a score could come out that is no number, or the same for every text."""
+    shapes = {
+        "idf": (n_terms,),
+        "weights": (n_terms, n_labels),
+        "intercepts": (n_labels,),
+        "relevance": (n_terms,),
+        "relevance_intercept": (),
+    }
+    if any(arrays[name].shape != shape for name, shape in shapes.items()):
+        raise ModelCorruptError(path, "the arrays do not have the shapes that manifest and vocabulary ask for")
+    if not all(arrays[name].dtype == np.float32 and np.isfinite(arrays[name]).all() for name in shapes):
+        raise ModelCorruptError(path, "an array holds something else than finite float32 numbers")
+    if any(np.abs(arrays[name]).max() > _MAX_WEIGHT for name in shapes) or arrays["idf"].min() <= 0:
+        raise ModelCorruptError(path, f"a weight is beyond {_MAX_WEIGHT:g}, or a document frequency not positive")
+    if not arrays["weights"].any():
+        raise ModelCorruptError(path, "all weights are zero, so every text would get the same scores")
 
 
 def _sync(path: Path) -> None:

@@ -11,7 +11,7 @@ settle any more. Longer than most modules because tables and the methods that us
 import datetime as dt
 import json
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,7 +28,7 @@ from classifier.alerts import MessageId, tag_record
 from classifier.backtest import Past
 from classifier.delivery import Dead, Delivered, Message, Outcome, RetryAt, Step
 from classifier.errors import LedgerError
-from classifier.ports import Audit, Claim, Duplicate, FileVersion, OutboxRow, Rejected, Scored, Verdict
+from classifier.ports import Audit, Claim, Duplicate, FileVersion, OutboxRow, Queue, Rejected, Scored, Verdict
 from classifier.tags import Abstention, Band, Tag, Tags
 
 if TYPE_CHECKING:
@@ -344,6 +344,27 @@ class SqlLedger:
                 )
                 for row in connection.execute(query)
             ]
+
+    def queues(self, now: dt.datetime) -> Mapping[str, Queue]:
+        """Return what waits, by endpoint; an endpoint for which nothing does is no key."""
+        query = (  # of index ix_outbox_due alone: asked every few seconds, it must not read the bodies
+            sa.select(outbox.c.endpoint_id, sa.func.count(), sa.func.min(outbox.c.due_at, type_=UtcDateTime))
+            .where(outbox.c.due_at.is_not(None))
+            .group_by(outbox.c.endpoint_id)
+        )
+        with self._reading() as connection:
+            return {
+                endpoint_id: Queue(pending=pending, oldest_due_s=max(0.0, (now - due_at).total_seconds()))
+                for endpoint_id, pending, due_at in connection.execute(query)
+            }
+
+    def newest_file_at(self) -> dt.datetime | None:
+        """Return when the last file got its verdict; None when none ever did."""
+        with self._reading() as connection:
+            found: dt.datetime | None = connection.scalar(
+                sa.select(sa.func.max(files.c.recorded_at, type_=UtcDateTime))
+            )
+        return found
 
     def audit(self) -> Audit:
         """Count everything and check that it adds up."""

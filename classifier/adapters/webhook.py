@@ -188,7 +188,8 @@ def parse_retry_after(value: str, now: dt.datetime) -> dt.timedelta | None:
     """
     value = value.strip()
     if value.isascii() and value.isdigit():
-        return dt.timedelta(seconds=min(int(value[:12]), MAX_RETRY_AFTER_S))
+        digits = value.lstrip("0")[:12]  # a number of any length, even where Python would not read one so long
+        return dt.timedelta(seconds=min(int(digits or 0), MAX_RETRY_AFTER_S))
     try:
         moment = email.utils.parsedate_to_datetime(value)
         wait = (moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)) - now

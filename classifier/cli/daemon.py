@@ -2,7 +2,6 @@
 
 import logging
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ import click
 
 from classifier.cli.console import CONFIG_OPTION, JSON_OPTION, command, describe_counts, fail, main, print_json
 from classifier.errors import LedgerError
+from classifier.logs import event, to_stderr
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,41 +18,45 @@ if TYPE_CHECKING:
     from classifier.settings import CheckedSettings
 
 
-@command(main, "watch", "classifier watch -c classifier.toml")
-@CONFIG_OPTION
-def watch_command(config: Path) -> None:
-    """Watch the folder and deliver alerts until SIGTERM or Ctrl-C."""
-    from classifier.app import open_app, utc_now  # noqa: PLC0415
-    from classifier.service import Job, run_service  # noqa: PLC0415
+LOG_OPTION = click.option("--log-json", is_flag=True, help="Write the log as one JSON object per line.")
 
-    _log_to_stderr()
-    with open_app(config) as app:
-        settings = app.checked.settings
-        jobs = {"scan": Job(app.ingest.run, settings.folder.scan_every_s)}
-        for endpoint_id in app.endpoint_ids:
-            jobs[f"deliver {endpoint_id}"] = Job(partial(app.deliver.run, endpoint_id), settings.delivery.check_every_s)
-        logging.getLogger("classifier").info(
-            "watching %r with %s; %d rules, %d endpoints",
-            str(app.checked.folder),
-            app.model.reference,
-            len(app.checked.rules.rules),
-            len(app.endpoint_ids),
-        )
-        _warn_strays(app.strays())
-        run_service(jobs, app.stop, utc_now())
-    logging.getLogger("classifier").info("stopped")
+
+@command(main, "watch", "classifier watch -c classifier.toml --log-json")
+@CONFIG_OPTION
+@LOG_OPTION
+def watch_command(config: Path, *, log_json: bool) -> None:
+    """Watch the folder and deliver alerts until SIGTERM or Ctrl-C."""
+    from classifier.app import open_app, utc_now, warn_strays  # noqa: PLC0415
+    from classifier.service import run_service  # noqa: PLC0415
+
+    log = logging.getLogger("classifier")
+    with to_stderr(logging.INFO, as_json=log_json):
+        with open_app(config) as app, app.serving():
+            log.info(
+                "watching %r with %s; %d rules, %d endpoints",
+                str(app.checked.folder),
+                app.model.reference,
+                len(app.checked.rules.rules),
+                len(app.endpoint_ids),
+                extra=event("watching", folder=str(app.checked.folder), model=app.model.reference),
+            )
+            warn_strays(app.strays())
+            run_service(app.jobs, app.stop, utc_now(), on_start=app.notifier.ready, on_hangup=app.hangup.set)
+            app.notifier.stopping()
+        log.info("stopped", extra=event("stopped"))
 
 
 @command(main, "once", "classifier once -c classifier.toml")
 @CONFIG_OPTION
 @JSON_OPTION
-def once_command(config: Path, *, as_json: bool) -> None:
+@LOG_OPTION
+def once_command(config: Path, *, as_json: bool, log_json: bool) -> None:
     """Score what is in the folder, make one round of deliveries, and exit."""
-    from classifier.app import open_app  # noqa: PLC0415
+    from classifier.app import open_app, warn_strays  # noqa: PLC0415
 
-    _log_to_stderr(logging.WARNING if as_json else logging.INFO)
-    with open_app(config) as app:
-        _warn_strays(app.strays())
+    level = logging.WARNING if as_json and not log_json else logging.INFO
+    with to_stderr(level, as_json=log_json), open_app(config) as app:
+        warn_strays(app.strays())
         found, sent = app.run_once()
     if as_json:
         print_json({"files": found, "deliveries": sent})
@@ -171,15 +175,6 @@ def demo_command(*, as_json: bool) -> None:
         fail("not every alert arrived, or a signature was wrong")
 
 
-def _warn_strays(strays: dict[str, int]) -> None:
-    for endpoint_id, count in strays.items():
-        logging.getLogger("classifier").warning(
-            "%d messages wait for endpoint %r, which is not in the settings: name it again to have them sent",
-            count,
-            endpoint_id,
-        )
-
-
 @contextmanager
 def _open_ledger(config: Path) -> "Iterator[tuple[SqlLedger, CheckedSettings]]":
     from classifier.adapters.ledger import SqlLedger  # noqa: PLC0415
@@ -191,11 +186,3 @@ def _open_ledger(config: Path) -> "Iterator[tuple[SqlLedger, CheckedSettings]]":
         yield ledger, checked
     finally:
         ledger.close()
-
-
-def _log_to_stderr(level: int = logging.INFO) -> None:
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S"))
-    logger = logging.getLogger("classifier")
-    logger.handlers[:] = [handler]
-    logger.setLevel(level)

@@ -192,8 +192,8 @@ def model_switch_command(
     """
     Put another model into the settings file, or say first which alerts that would change.
 
-    The rules must fit the labels of the new model; without --dry-run nothing else is looked at, and a running daemon
-    goes on with the old model until it is started again.
+    The rules must fit the labels of the new model; without --dry-run nothing else is looked at. A running daemon takes
+    the change up as it takes up any other of its settings.
     """
     from classifier.rules import parse_rules  # noqa: PLC0415
     from classifier.settings import replace_model  # noqa: PLC0415
@@ -206,7 +206,7 @@ def model_switch_command(
         raise ConfigError(f"{checked.path} with {new.reference}", error.problems) from error
     if not dry_run:
         replace_model(checked.path, folder)
-        click.echo(f"{checked.path}: the model is {new.reference} instead of {old.reference}; restart the daemon")
+        click.echo(f"{checked.path}: the model is {new.reference} instead of {old.reference}")
         return
     if archive == LEDGER:
         fail("the ledger keeps no texts for another model to read; name a folder or a file, or ./ledger for one")

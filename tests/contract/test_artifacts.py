@@ -1,7 +1,9 @@
 """Model folders: written whole, read only when every file is what the manifest says, never unpickled."""
 
+import hashlib
 import io
 import json
+import os
 import pickle
 import shutil
 from collections.abc import Callable
@@ -38,17 +40,24 @@ def _edit_manifest(folder: Path, change: Callable[[dict[str, Any]], object]) -> 
     path.write_text(json.dumps(manifest), encoding="utf-8")
 
 
+def _replace(folder: Path, name: str, raw: bytes) -> None:
+    """Put another file into the folder, with a digest that fits."""
+    (folder / name).write_bytes(raw)
+    _edit_manifest(folder, lambda manifest: manifest["sha256"].update({name: hashlib.sha256(raw).hexdigest()}))
+
+
+def _scale_array(folder: Path, name: str, factor: float) -> None:
+    with np.load(folder / "scorer.npz") as arrays:
+        _replace_arrays(folder, **{name: arrays[name] * np.float32(factor)})
+
+
 def _replace_arrays(folder: Path, **arrays: Any) -> None:
     """Put other arrays into the scorer, with a digest that fits."""
-    import hashlib  # noqa: PLC0415
-
     with np.load(folder / "scorer.npz") as old:
         kept = {name: old[name] for name in old.files}
     buffer = io.BytesIO()
     np.savez(buffer, **{name: array for name, array in (kept | arrays).items() if array is not None})
-    (folder / "scorer.npz").write_bytes(buffer.getvalue())
-    digest = hashlib.sha256(buffer.getvalue()).hexdigest()
-    _edit_manifest(folder, lambda manifest: manifest["sha256"].update({"scorer.npz": digest}))
+    _replace(folder, "scorer.npz", buffer.getvalue())
 
 
 def test_a_saved_model_is_the_same_when_loaded(folder: Path, small_training: Training) -> None:
@@ -78,6 +87,17 @@ def test_saving_again_replaces_the_folder_and_leaves_nothing_beside_it(folder: P
         "scorer.npz",
     ]
     assert [path.name for path in folder.parent.iterdir()] == ["small"]
+
+
+def test_a_model_saved_under_a_careless_umask_can_be_loaded(tmp_path: Path, small_training: Training) -> None:
+    """Nobody else may write to it, whatever the umask says."""
+    previous = os.umask(0)
+    try:
+        save_model(tmp_path / "open", small_training.model, small_training.pipeline, {}, "")
+    finally:
+        os.umask(previous)
+
+    assert load_model(tmp_path / "open").id == small_training.model.id
 
 
 def test_saving_the_same_model_gives_the_same_bytes(folder: Path, tmp_path: Path, small_training: Training) -> None:
@@ -119,6 +139,42 @@ def _put_a_folder_in_place_of_the_manifest(folder: Path) -> None:
     (folder / "manifest.json").mkdir()
 
 
+def _empty_the_folder(folder: Path) -> None:
+    for path in folder.iterdir():
+        path.unlink()
+
+
+def _put_a_pipe_in_place_of_the_manifest(folder: Path) -> None:
+    (folder / "manifest.json").unlink()
+    os.mkfifo(folder / "manifest.json")
+
+
+def _put_a_link_in_place_of_the_manifest(folder: Path) -> None:
+    (folder / "manifest.json").rename(folder / "real")
+    (folder / "manifest.json").symlink_to("real")
+
+
+def _put_a_link_in_place_of_the_folder(folder: Path) -> None:
+    folder.rename(folder.with_name("real"))
+    folder.symlink_to("real")
+
+
+def _put_a_file_in_place_of_the_folder(folder: Path) -> None:
+    shutil.rmtree(folder)
+    folder.touch()
+
+
+def _make_the_arrays_a_sparse_terabyte(folder: Path) -> None:
+    os.truncate(folder / "scorer.npz", 2**40)
+
+
+def _take_a_facet_away(manifest: dict[str, Any]) -> None:
+    """As if the manifest of another model had been put beside these arrays."""
+    for label in manifest["facets"].pop()["labels"]:
+        manifest["labels"].remove(label["id"])
+        del manifest["bands"][label["id"]]
+
+
 def _put_a_link_in_place_of_the_arrays(folder: Path) -> None:
     (folder / "scorer.npz").rename(folder / "real")
     (folder / "scorer.npz").symlink_to("real")
@@ -129,10 +185,19 @@ _FAULTS: dict[str, tuple[Callable[[Path], object], type[ModelError], str]] = {
     "manifest-no-json": (lambda f: (f / "manifest.json").write_text("{"), ModelCorruptError, "it is no JSON"),
     "manifest-no-object": (lambda f: (f / "manifest.json").write_text("[]"), ModelCorruptError, "no JSON object"),
     "manifest-huge": (lambda f: (f / "manifest.json").write_text(" " * 10_000_001), ModelCorruptError, "too large"),
-    "manifest-a-folder": (
-        _put_a_folder_in_place_of_the_manifest,
-        ModelError,
-        "cannot be read: Is a directory",
+    "empty": (_empty_the_folder, ModelNotFoundError, "no model folder here"),
+    "no-folder": (_put_a_file_in_place_of_the_folder, ModelError, "cannot be read: Not a directory"),
+    "folder-a-link": (_put_a_link_in_place_of_the_folder, ModelError, "this is a link, which may lead elsewhere"),
+    "folder-world-writable": (lambda f: f.chmod(0o777), ModelError, "everybody may write to it"),
+    "file-world-writable": (lambda f: (f / "scorer.npz").chmod(0o666), ModelError, "everybody may write to it"),
+    "manifest-world-writable": (lambda f: (f / "manifest.json").chmod(0o666), ModelError, "everybody may write to it"),
+    "manifest-a-folder": (_put_a_folder_in_place_of_the_manifest, ModelCorruptError, "it is no regular file"),
+    "manifest-a-pipe": (_put_a_pipe_in_place_of_the_manifest, ModelCorruptError, "it is no regular file"),
+    "manifest-a-link": (_put_a_link_in_place_of_the_manifest, ModelCorruptError, "it is a link"),
+    "manifest-too-deep": (
+        lambda f: (f / "manifest.json").write_text('{"a":' * 100_000),
+        ModelCorruptError,
+        "it is no JSON",
     ),
     "other-format": (
         lambda f: _edit_manifest(f, lambda m: m.update(format_version=99)),
@@ -143,7 +208,12 @@ _FAULTS: dict[str, tuple[Callable[[Path], object], type[ModelError], str]] = {
     "digest-outside": (
         lambda f: _edit_manifest(f, lambda m: m["sha256"].update({"../x": "0"})),
         ModelCorruptError,
-        "a file that the manifest names is missing",
+        "it names a file outside its folder",
+    ),
+    "digest-too-long-a-name": (
+        lambda f: _edit_manifest(f, lambda m: m["sha256"].update({"x" * 300: "0"})),
+        ModelCorruptError,
+        "cannot be read: File name too long",
     ),
     "no-bands": (
         lambda f: _edit_manifest(f, lambda m: m.pop("bands")),
@@ -158,12 +228,47 @@ _FAULTS: dict[str, tuple[Callable[[Path], object], type[ModelError], str]] = {
     "bands-of-others": (
         lambda f: _edit_manifest(f, lambda m: m["bands"].pop("wind")),
         ModelCorruptError,
-        "bands and labels do not agree",
+        "facets, labels and bands do not agree",
     ),
     "labels-of-others": (
         lambda f: _edit_manifest(f, lambda m: m["facets"].pop()),
         ModelCorruptError,
+        "facets, labels and bands do not agree",
+    ),
+    "labels-of-another-model": (
+        lambda f: _edit_manifest(f, _take_a_facet_away),
+        ModelCorruptError,
         "do not have the shapes",
+    ),
+    "labels-in-another-order": (
+        lambda f: _edit_manifest(f, lambda m: m["labels"].reverse()),
+        ModelCorruptError,
+        "facets, labels and bands do not agree",
+    ),
+    "label-no-name": (
+        lambda f: _edit_manifest(f, lambda m: m["facets"][0]["labels"][0].update(id="a\x1b[31m")),
+        ModelCorruptError,
+        "its facets are at fault",
+    ),
+    "band-no-number": (
+        lambda f: _edit_manifest(f, lambda m: m["bands"]["wind"].update(review="low")),
+        ModelCorruptError,
+        "the limits of 'wind' are no numbers from 0 to 1",
+    ),
+    "band-nan": (
+        lambda f: _edit_manifest(f, lambda m: m["bands"]["wind"].update(alert=float("nan"))),
+        ModelCorruptError,
+        "the limits of 'wind' are no numbers from 0 to 1",
+    ),
+    "name-of-two-lines": (
+        lambda f: _edit_manifest(f, lambda m: m.update(name="a\nb")),
+        ModelCorruptError,
+        "missing or malformed: 'name'",
+    ),
+    "id-missing": (
+        lambda f: _edit_manifest(f, lambda m: m.pop("model_id")),
+        ModelCorruptError,
+        "missing or malformed: 'model_id'",
     ),
     "flipped-bit": (
         lambda f: (f / "scorer.npz").write_bytes(
@@ -185,8 +290,11 @@ _FAULTS: dict[str, tuple[Callable[[Path], object], type[ModelError], str]] = {
     "link": (
         _put_a_link_in_place_of_the_arrays,
         ModelCorruptError,
-        "a file that the manifest names is missing",
+        "it is a link",
     ),
+    "scorer-huge": (_make_the_arrays_a_sparse_terabyte, ModelCorruptError, "it is too large"),
+    "lexicon-no-json": (lambda f: _replace(f, "lexicon.json", b"["), ModelCorruptError, "it is no lexicon"),
+    "lexicon-too-deep": (lambda f: _replace(f, "lexicon.json", b"[" * 10**5), ModelCorruptError, "it is no lexicon"),
     "nan": (
         lambda f: _replace_arrays(f, intercepts=np.full(6, np.nan, np.float32)),
         ModelCorruptError,
@@ -194,6 +302,28 @@ _FAULTS: dict[str, tuple[Callable[[Path], object], type[ModelError], str]] = {
     ),
     "other-type": (lambda f: _replace_arrays(f, intercepts=np.zeros(6)), ModelCorruptError, "finite float32"),
     "other-shape": (lambda f: _replace_arrays(f, intercepts=np.zeros(5, np.float32)), ModelCorruptError, "shapes"),
+    "all-zero": (
+        lambda f: _scale_array(f, "weights", 0),
+        ModelCorruptError,
+        "all weights are zero, so every text would get the same scores",
+    ),
+    "overflow": (lambda f: _scale_array(f, "weights", 1e30), ModelCorruptError, "a weight is beyond 1e\\+06"),
+    "idf-negative": (lambda f: _scale_array(f, "idf", -1), ModelCorruptError, "document frequency not positive"),
+    "no-vocabulary": (
+        lambda f: _replace_arrays(f, terms=np.zeros(0, np.uint8)),
+        ModelCorruptError,
+        "its vocabulary is empty",
+    ),
+    "vocabulary-no-text": (
+        lambda f: _replace_arrays(f, terms=np.array([255], np.uint8)),
+        ModelCorruptError,
+        "its vocabulary is no text",
+    ),
+    "vocabulary-repeats": (
+        lambda f: _replace_arrays(f, terms=np.frombuffer(b"a\na", np.uint8)),
+        ModelCorruptError,
+        "or one twice",
+    ),
     "array-missing": (lambda f: _replace_arrays(f, idf=None), ModelCorruptError, "no archive of the arrays"),
     "pickle-inside": (
         lambda f: _replace_arrays(f, idf=np.array([{"a": 1}], dtype=object)),
@@ -204,7 +334,7 @@ _FAULTS: dict[str, tuple[Callable[[Path], object], type[ModelError], str]] = {
 
 
 @pytest.mark.parametrize("name", _FAULTS)
-def test_a_faulty_folder_is_refused_with_a_clear_line(folder: Path, name: str) -> None:
+def test_l1_a_faulty_folder_is_refused_with_a_clear_line(folder: Path, name: str) -> None:
     """What is wrong, where, and nothing half-loaded."""
     damage, kind, message = _FAULTS[name]
     damage(folder)
@@ -214,11 +344,42 @@ def test_a_faulty_folder_is_refused_with_a_clear_line(folder: Path, name: str) -
     assert "\n" not in str(caught.value)
 
 
-def test_a_bomb_of_zeros_is_not_unpacked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_l1_a_bomb_of_zeros_is_not_unpacked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The size is read from the archive's own table before anything is unpacked."""
-    monkeypatch.setattr("classifier.adapters.artifacts.MAX_ARRAY_BYTES", 100)
-    with pytest.raises(ModelCorruptError, match="it unpacks to more than 100 bytes"):
+    packed = io.BytesIO()
+    np.savez_compressed(packed, idf=np.zeros(10**7, np.float32))
+    _replace(folder, "scorer.npz", packed.getvalue())
+    monkeypatch.setattr("classifier.adapters.artifacts.MAX_ARRAY_BYTES", 10**6)
+    with pytest.raises(ModelCorruptError, match="it unpacks to more than 1000000 bytes"):
         load_model(folder)
+
+
+def test_l1_what_was_checked_is_what_is_used(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file exchanged after its digest was right is not read again."""
+    from classifier.adapters import artifacts  # noqa: PLC0415
+
+    read_labels = artifacts._read_labels
+
+    def exchange(path: Path, manifest: dict[str, Any]) -> Any:
+        _replace_arrays(folder, intercepts=np.full(6, 9, np.float32))
+        return read_labels(path, manifest)
+
+    expected = load_model(folder).intercepts
+    monkeypatch.setattr(artifacts, "_read_labels", exchange)
+
+    np.testing.assert_array_equal(load_model(folder).intercepts, expected)
+
+
+def test_l3_no_text_gets_a_score_that_is_no_number(folder: Path) -> None:
+    """The largest weights that are let through, for and against, sum up to 0 or 1."""
+    with np.load(folder / "scorer.npz") as arrays:
+        weights = np.where(arrays["weights"] > 0, np.float32(1e6), np.float32(-1e6))
+        _replace_arrays(folder, weights=weights, idf=np.full_like(arrays["idf"], 1e6))
+    model = load_model(folder)
+    scores = model.score([" ".join(model.vectorizer.terms) * 50, "wind", ""]).values
+
+    assert np.isfinite(scores).all()
+    assert ((scores >= 0) & (scores <= 1)).all()
 
 
 class _Payload:
@@ -230,10 +391,8 @@ class _Payload:
     path = Path()
 
 
-def test_no_code_runs_from_a_model_folder(folder: Path, tmp_path: Path) -> None:
+def test_l1_no_code_runs_from_a_model_folder(folder: Path, tmp_path: Path) -> None:
     """A payload in the pipeline and in the arrays, with digests that fit, is loaded around or refused, never run."""
-    import hashlib  # noqa: PLC0415
-
     _Payload.path = tmp_path / "planted"
     payload = pickle.dumps(_Payload())
     (folder / "pipeline.joblib").write_bytes(payload)

@@ -14,7 +14,7 @@ from classifier import Abstention, Article, LedgerError, Match, Rule, Tag, Tags,
 from classifier.adapters.ledger import SqlLedger
 from classifier.alerts import Alert, MessageId
 from classifier.delivery import Dead, Delivered, Message, Outcome, Result, RetryAt
-from classifier.ports import Duplicate, Ledger, Rejected, Scored
+from classifier.ports import Duplicate, Ledger, Queue, Rejected, Scored
 from classifier.rules import TagCondition
 from classifier.tags import Band
 
@@ -288,7 +288,7 @@ def test_a_locked_database_is_a_ledger_error(
         impatient.close()
 
 
-@pytest.mark.parametrize("method", ["unrecorded", "has_content", "outbox", "audit"])
+@pytest.mark.parametrize("method", ["unrecorded", "has_content", "outbox", "audit", "queues", "newest_file_at"])
 def test_a_broken_database_is_a_ledger_error(method: str, sqlite: SqlLedger) -> None:
     """Tables that are gone are reported by the reading methods too."""
     calls: dict[str, Callable[[], object]] = {
@@ -296,6 +296,8 @@ def test_a_broken_database_is_a_ledger_error(method: str, sqlite: SqlLedger) -> 
         "has_content": lambda: sqlite.has_content("x"),
         "outbox": lambda: sqlite.outbox(states=["dead"], limit=1),
         "audit": sqlite.audit,
+        "queues": lambda: sqlite.queues(NOW),
+        "newest_file_at": sqlite.newest_file_at,
     }
     with sqlite._engine.begin() as connection:
         connection.exec_driver_sql("PRAGMA defer_foreign_keys = ON")
@@ -390,3 +392,36 @@ def test_history_gives_back_the_tags_of_the_past(tmp_path: Path) -> None:
     assert past[0].tags == first.tags
     assert past[1].tags == silent.tags
     assert list(recent) == past[1:]
+
+
+def test_queues_count_what_waits_by_endpoint(ledger: Ledger) -> None:
+    """A message under a lease waits too; delivered and dead ones do not; the age is that of the one due longest."""
+    assert dict(ledger.queues(NOW)) == {}
+    for number, name in enumerate(("one", "two", "three")):
+        ledger.record(version_of(name, name.encode()), scored(name, "desk", "wire"), later(number))
+    for step in (Delivered(), Dead(), Delivered()):
+        claim = ledger.claim("wire", later(10), LEASE)
+        assert claim is not None
+        ledger.settle(claim, OK, step, later(10))
+    ledger.claim("desk", later(10), LEASE)
+
+    assert dict(ledger.queues(later(10))) == {"desk": Queue(pending=3, oldest_due_s=9.0)}
+    assert dict(ledger.queues(NOW)) == {"desk": Queue(pending=3, oldest_due_s=0.0)}
+
+
+def test_the_queue_is_read_from_its_index_alone(sqlite: SqlLedger) -> None:
+    """It is asked for every few seconds: bodies and delivered messages must not be read for it."""
+    query = "SELECT endpoint_id, count(*), min(due_at) FROM outbox WHERE due_at IS NOT NULL GROUP BY endpoint_id"
+    with sqlite._engine.connect() as connection:
+        plan = [row.detail for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}")]
+
+    assert plan == ["SCAN outbox USING COVERING INDEX ix_outbox_due"]
+
+
+def test_newest_file_at_is_the_time_of_the_last_verdict(ledger: Ledger) -> None:
+    """Whatever the verdict was."""
+    assert ledger.newest_file_at() is None
+    ledger.record(version_of("a", b"1"), scored("one"), later(5))
+    ledger.record(version_of("b", b"2"), Rejected(reason="binary", detail="x"), later(3))
+
+    assert ledger.newest_file_at() == later(5)

@@ -86,6 +86,19 @@ def test_settings_snippet_is_valid(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert [rule.id for rule in check_settings(tmp_path / "classifier.toml").rules.rules] == ["nev-money"]
 
 
+def test_monitor_snippet_is_valid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the endpoints it names."""
+    monkeypatch.setenv("DESK_URL", "https://hooks.example.org/x")
+    monkeypatch.setenv("DESK_SECRET", SECRET)
+    endpoints = "".join(
+        f'[[endpoint]]\nid = "{name}"\nurl_env = "DESK_URL"\nsecret_env = "DESK_SECRET"\n'
+        for name in ("ops", "deadman")
+    )
+    (tmp_path / "classifier.toml").write_text(_blocks("toml")[1] + endpoints, encoding="utf-8")
+
+    assert check_settings(tmp_path / "classifier.toml").settings.monitor.port == 9464
+
+
 def test_receiver_snippet_verifies_what_the_daemon_sends(tmp_path: Path) -> None:
     """It takes a signed message, prints its title, and refuses one signed with another key."""
     with socket.create_server(("127.0.0.1", 0)) as probe:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from strategies import any_text, newsy_text
 
 from classifier import Article, ArticleError, parse_article
-from classifier.article import normalise, normalise_mapped, sentence_spans
+from classifier.article import MAX_CHARS, normalise, normalise_mapped, sentence_spans
 
 PAGE = """\
 News Center
@@ -295,3 +295,35 @@ def test_normalise_mapped_covers_the_text_in_order(text: str) -> None:
 def test_sentence_spans_cut_where_a_reader_would(text: str, sentences: list[str]) -> None:
     """Abbreviations and decimals do not end a sentence; paragraphs do."""
     assert [text[start:end] for start, end in sentence_spans(text)] == sentences
+
+
+def test_a_text_of_too_many_letters_is_refused() -> None:
+    """The bound is on letters too, for a letter can have one byte: what a page costs does not depend on its script."""
+    assert len(parse_article(b"a" * MAX_CHARS).original) == MAX_CHARS
+    with pytest.raises(ArticleError, match=f"{MAX_CHARS + 1} characters, at most {MAX_CHARS} are read") as caught:
+        parse_article(b"a" * (MAX_CHARS + 1))
+
+    assert caught.value.reason == "too_large"
+
+
+@pytest.mark.parametrize("invisible", ["\u200b", "\ufeff\u200b", "\u2060", "&#8203;"])
+def test_a_paragraph_of_nothing_visible_leaves_no_trace(invisible: str) -> None:
+    """Neither an empty paragraph nor offsets that are wrong behind it."""
+    page = f"City Pays\n\n{invisible}\n\nThe city will pay. It has money.\n\n{invisible}\n\nThe mayor said so."
+    article = parse_article(page.encode())
+    start = article.full_text.index("It has")
+
+    assert article.text == "The city will pay. It has money.\n\nThe mayor said so."
+    assert page[slice(*article.offsets.to_original(start, start + 13))] == "It has money."
+
+
+@pytest.mark.parametrize("codec", ["utf-32", "utf-16", "utf-8-sig"])
+def test_f6_every_byte_order_mark_is_read(codec: str) -> None:
+    """UTF-32 begins like UTF-16, and must not be taken for it."""
+    assert parse_article("City Pays\n\nThe city will pay.".encode(codec)).original == "City Pays\n\nThe city will pay."
+
+
+def test_f6_text_with_nul_characters_is_no_text() -> None:
+    """Whatever it starts like."""
+    with pytest.raises(ArticleError, match="it starts as utf-16 text but holds NUL characters"):
+        parse_article("City\0Pays\n\nThe city will pay.".encode("utf-16"))

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,9 @@ from hypothesis import strategies as st
 from strategies import any_text, newsy_text
 
 from classifier import Article, ArticleError, Match, Model, Training, parse_article, parse_rules
-from classifier.alerts import Alert, make_alert, message_id
+from classifier.alerts import Alert, Evidence, Quote, make_alert, message_id
 from classifier.payloads import MAX_BYTES, render
+from classifier.tags import Band, Tag, Tags
 
 NOW = dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
 PAGE = (
@@ -82,6 +84,41 @@ def test_render_shortens_evidence_when_there_is_too_much(small_training: Trainin
 
     assert len(body) <= MAX_BYTES
     assert json.loads(body)["data"]["truncated"] is True
+
+
+_HOSTILE = "a\x00\x1b[31m\x7f\x9b\u061c\u200b\u200f\u2028\u202e\u2066\u206f\ufeff\ufff9\U000e0041\ud800\r\nb"
+
+
+def test_f9_nothing_of_an_article_steers_what_shows_it(small_training: Training) -> None:
+    """Titles, names, sentences and words come without control characters, escapes, bidi marks and invisible letters."""
+    article = replace(parse_article(PAGE.encode()), title=_HOSTILE, publisher=_HOSTILE, source=_HOSTILE)
+    evidence = Evidence(quotes=(Quote(_HOSTILE, 0, 1),), terms=((_HOSTILE, 1.0),), against=((_HOSTILE, -1.0),))
+    alert = replace(_alert(small_training.model, article), article=article, evidence={"charging": evidence})
+    data = json.loads(render(alert))["data"]
+    record = data["evidence"]["charging"]
+    shown = [
+        *(data["article"][key] for key in ("title", "source", "file_name")),
+        record["sentences"][0]["text"],
+        record["terms"][0]["term"],
+        record["against"][0]["term"],
+    ]
+
+    assert [text.isprintable() for text in shown] == [True] * 6
+    assert {text.replace(" ", "") for text in shown} == {"a[31mb"}
+
+
+def test_render_leaves_tags_out_when_there_are_hundreds(small_training: Training) -> None:
+    """The strongest of each facet stay, and the alert says that it is cut."""
+    tags = tuple(Tag(f"{'label' * 12}_{i:03}", 1 - i / 1000, Band.ALERT) for i in range(900))
+    alert = _alert(small_training.model, parse_article(PAGE.encode()))
+    body = render(replace(alert, tags=Tags({"sectors": tags}), match=replace(alert.match, reasons=tags)))
+    data = json.loads(body)["data"]
+
+    assert len(body) <= MAX_BYTES
+    assert data["truncated"] is True
+    assert [tag["label"] for tag in data["tags"]["sectors"]] == data["matched"]
+    assert data["matched"][0] == tags[0].label
+    assert 10 < len(data["matched"]) < 900
 
 
 def test_render_survives_names_that_are_no_text(small_training: Training) -> None:

@@ -1,7 +1,9 @@
 """Settings: every fault at once, each with its place and what to write instead, no secret repeated."""
 
 import base64
+import os
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -61,9 +63,15 @@ def test_the_example_shows_every_setting_at_its_default() -> None:
 
     for table in ("folder", "ledger", "delivery"):
         assert set(shown[table]) == set(defaults[table])
-        expected = {key: value for key, value in defaults[table].items() if key != "ignore"}
-        assert {key: value for key, value in shown[table].items() if key != "ignore"} == expected
+        empty = {"ignore", "ops_to"}  # shown with an example
+        expected = {key: value for key, value in defaults[table].items() if key not in empty}
+        assert {key: value for key, value in shown[table].items() if key not in empty} == expected
     assert set(shown["model"]) == {"path"}
+    assert set(shown["monitor"]) == set(defaults["monitor"])
+    assert {key: shown["monitor"][key] for key in ("host", "ping_every_s")} == {
+        "host": "127.0.0.1",
+        "ping_every_s": 60.0,
+    }
 
 
 def test_every_fault_is_told_at_once(tmp_path: Path, taxonomy: Taxonomy) -> None:
@@ -265,7 +273,7 @@ _VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
 )
-_KEYS = st.sampled_from(["folder", "model", "ledger", "delivery", "rule", "endpoint", "other"])
+_KEYS = st.sampled_from(["folder", "model", "ledger", "delivery", "monitor", "rule", "endpoint", "other"])
 
 
 @given(st.dictionaries(_KEYS, _VALUES))
@@ -277,11 +285,88 @@ def test_any_table_gives_settings_or_problems(taxonomy: Taxonomy, table: dict[st
         assert error.problems  # noqa: PT017 - both ends are fine
 
 
+def test_who_is_told_of_our_health_must_be_an_endpoint(tmp_path: Path, taxonomy: Taxonomy) -> None:
+    """And the address to listen on an address."""
+    problems = _problems(tmp_path, taxonomy, '[delivery]\nops_to = ["ops"]\n[monitor]\nping_to = "deadman"\n')
+    assert [str(problem) for problem in problems] == [
+        "delivery.ops_to[0]: there is no endpoint 'ops'",
+        "monitor.ping_to: there is no endpoint 'deadman'",
+    ]
+    [problem] = _problems(tmp_path, taxonomy, '[monitor]\nport = 9464\nhost = "localhost"\n')
+    assert str(problem) == "monitor.host: an IP address such as '127.0.0.1' or '::1' needed"
+
+
+_HOSTILE: dict[str, tuple[Callable[[Path], object], str]] = {
+    "pipe": (os.mkfifo, "cannot be read: it is no regular file"),
+    "folder": (Path.mkdir, "cannot be read: it is no regular file"),
+    "device": (lambda path: path.symlink_to("/dev/zero"), "cannot be read: it is no regular file"),
+    "huge": (lambda path: path.write_text("# " + "x" * 1_000_000), "cannot be read: it has more than 1000000 bytes"),
+    "no-text": (lambda path: path.write_bytes(b"\xff"), "this is no TOML"),
+    "two-lines": (lambda path: path.write_text('"a\\n\\u001b[31m\\u202e" = 1'), "a\\\\n\\\\x1b"),
+}
+
+
+@pytest.mark.parametrize("name", _HOSTILE)
+def test_r1_a_hostile_file_neither_blocks_nor_fills_the_memory(tmp_path: Path, taxonomy: Taxonomy, name: str) -> None:
+    """A pipe, a device, a bomb: one line each."""
+    make, message = _HOSTILE[name]
+    make(tmp_path / "classifier.toml")
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_settings(tmp_path / "classifier.toml", lambda _folder: taxonomy, {})
+
+    assert str(caught.value).isprintable()
+
+
+def test_r1_a_device_in_the_place_of_a_secret_is_refused(tmp_path: Path, taxonomy: Taxonomy) -> None:
+    """Whoever names /dev/zero as file of a secret gets a line, not a full memory."""
+    lines = '[[endpoint]]\nid = "d"\nurl_file = "/dev/zero"\nsecret_file = "large"\n'
+    (tmp_path / "large").write_text("x" * 10_001)
+
+    assert [str(problem) for problem in _problems(tmp_path, taxonomy, lines)] == [
+        "endpoint[0].url_file: cannot be read: it is no regular file",
+        "endpoint[0].secret_file: cannot be read: it has more than 10000 bytes",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("lines", "place"),
+    [
+        ("[folder]\nignore = [" + '"x",' * 101 + "]", "folder.ignore"),
+        (f'[folder]\npattern = "{"x" * 256}"', "folder.pattern"),
+        ("[delivery]\nretry_s = [" + "1," * 101 + "]", "delivery.retry_s"),
+        ('[[rule]]\nid = "a"\nsectors = ["hydrogen"]\nto = ["d"]\n' * 1_001, "rule"),
+        ('[[endpoint]]\nid = "d"\nurl_env = "U"\nsecret_env = "S"\n' * 201, "endpoint"),
+    ],
+    ids=["ignore", "pattern", "retries", "rules", "endpoints"],
+)
+def test_every_list_of_the_settings_has_a_bound(tmp_path: Path, taxonomy: Taxonomy, lines: str, place: str) -> None:
+    """One more than allowed is a fault, with its place."""
+    assert place in {problem.path for problem in _problems(tmp_path, taxonomy, lines)}
+
+
+def test_r2_a_pattern_of_many_stars_does_not_backtrack(tmp_path: Path) -> None:
+    """No setting is a regular expression, and shell patterns are matched in steps that do not multiply."""
+    from classifier.adapters.inbox import FolderInbox  # noqa: PLC0415
+
+    (tmp_path / ("a" * 255)).write_text("x")
+    inbox = FolderInbox(tmp_path, settle_s=0, max_bytes=10, pattern="*a" * 120 + "b")
+
+    assert list(inbox.settled()) == []
+
+
 def test_schema_describes_every_setting() -> None:
     """Editors show what the comments say."""
     schema = settings_schema()
 
-    assert set(schema["properties"]) == {"folder", "model", "ledger", "delivery", "rule", "endpoint"}
+    assert set(schema["properties"]) == {
+        "folder",
+        "model",
+        "ledger",
+        "delivery",
+        "monitor",
+        "rule",
+        "endpoint",
+    }
     assert (
         "Seconds a file must stay unchanged"
         in schema["$defs"]["FolderSettings"]["properties"]["settle_s"]["description"]
