@@ -146,7 +146,7 @@ class Ingest:
                 explain=explain,
                 now=now,
             )
-            for match in self.rules.match(tags)
+            for match in self.rules.match(article, tags, now)
         )
         messages = []
         for alert in alerts:
@@ -154,7 +154,7 @@ class Ingest:
             rule = alert.match.rule
             messages += [
                 Message(id=message_id(article, rule.id, endpoint), endpoint_id=endpoint, rule_id=rule.id, body=body)
-                for endpoint in rule.to
+                for endpoint in alert.match.to
             ]
         return Scored(article=article, tags=tags, model=self.model.reference, alerts=alerts, messages=tuple(messages))
 

@@ -10,8 +10,10 @@ import contextlib
 import difflib
 import errno
 import ipaddress
+import json
 import os
 import re
+import shutil
 import ssl
 import stat
 import tomllib
@@ -31,6 +33,8 @@ from classifier.taxonomy import Taxonomy
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _RELATIVE_SQLITE = re.compile(r"(sqlite(?:\+\w+)?:///)(?!/)(.+)")
+_MODEL_TABLE = re.compile(r"\s*\[\s*model\s*\]\s*(?:#.*)?")
+_PATH_LINE = re.compile(r"\s*path\s*=")
 MAX_ENDPOINTS = 200
 _MAX_FILE_BYTES = 1_000_000  # of settings or authorities; a thousand rules, or all usual authorities, are far less
 _MAX_SECRET_BYTES = 10_000  # of a file that holds an address or a few keys
@@ -214,7 +218,7 @@ class Settings(_Table):
     delivery: DeliverySettings = DeliverySettings()
     monitor: MonitorSettings = MonitorSettings()
     rule: tuple[dict[str, Any], ...] = ()
-    """Rules: id, to, bands, and a list of labels per facet of the model."""
+    """Rules: id, to, a list of labels per facet of the model, and what the README names beside these."""
     endpoint: tuple[EndpointSettings, ...] = Field(default=(), max_length=MAX_ENDPOINTS)
 
 
@@ -264,7 +268,11 @@ class CheckedSettings:
 
 
 def load_settings(
-    path: Path | str, taxonomy_of: Callable[[Path | None], Taxonomy], environment: Mapping[str, str] = os.environ
+    path: Path | str,
+    taxonomy_of: Callable[[Path | None], Taxonomy],
+    environment: Mapping[str, str] = os.environ,
+    *,
+    is_sending: bool = True,
 ) -> CheckedSettings:
     """
     Read and check a settings file.
@@ -273,17 +281,24 @@ def load_settings(
         path: a TOML file.
         taxonomy_of: model folder (None for the bundled one) to its taxonomy, to check rules against.
         environment: for ``url_env`` and ``secret_env``.
+        is_sending: False leaves addresses and secrets where they are: no receivers come back, and a machine that does
+            not have them can still ask about rules.
 
     Raises:
         ConfigError: with every problem found.
         ModelError: from *taxonomy_of*.
     """
     path = Path(path).absolute()
-    return parse_settings(_read_toml(path), path, taxonomy_of, environment)
+    return parse_settings(_read_toml(path), path, taxonomy_of, environment, is_sending=is_sending)
 
 
 def parse_settings(
-    table: Mapping[str, Any], path: Path, taxonomy_of: Callable[[Path | None], Taxonomy], environment: Mapping[str, str]
+    table: Mapping[str, Any],
+    path: Path,
+    taxonomy_of: Callable[[Path | None], Taxonomy],
+    environment: Mapping[str, str],
+    *,
+    is_sending: bool = True,
 ) -> CheckedSettings:
     """
     Check the parsed content of a settings file.
@@ -293,6 +308,7 @@ def parse_settings(
         path: of the file, absolute; paths in it are relative to its folder.
         taxonomy_of: as for `load_settings`.
         environment: as for `load_settings`.
+        is_sending: as for `load_settings`.
 
     Raises:
         ConfigError: with every problem found.
@@ -327,7 +343,7 @@ def parse_settings(
         if name not in endpoint_ids
     ]
     receivers = []
-    for i, raw in enumerate(raw_endpoints[:MAX_ENDPOINTS]):
+    for i, raw in enumerate(raw_endpoints[:MAX_ENDPOINTS] if is_sending else ()):
         with contextlib.suppress(ValidationError):  # told above, with those of all other tables
             endpoint = EndpointSettings.model_validate(raw)
             receivers.append(_receiver(endpoint, f"endpoint[{i}]", path.parent, environment, problems))
@@ -350,6 +366,54 @@ def parse_settings(
             ),
         ),
     )
+
+
+def replace_model(path: Path, model: Path) -> None:
+    """
+    Make *model* the model folder of a settings file, in one step: a reader sees the old file or the new one.
+
+    Everything else in the file stays as it is, comments too.
+
+    Args:
+        path: the settings file.
+        model: the folder; written relative to the settings file when it lies below its folder.
+
+    Raises:
+        ConfigError: the file cannot be read or written, or its line cannot be found for certain.
+    """
+    path = path.resolve()
+    table = _read_toml(path)
+    model = model.resolve()
+    name = str(model.relative_to(path.parent) if model.is_relative_to(path.parent) else model)
+    text = _with_model_line(path.read_bytes().decode("utf-8"), f"path = {json.dumps(name, ensure_ascii=False)}")
+    wanted = table | {"model": {**table.get("model", {}), "path": name}}
+    try:
+        is_right = tomllib.loads(text) == wanted
+    except tomllib.TOMLDecodeError:
+        is_right = False
+    if not is_right:  # written in a way that this does not understand, e.g. model = {path = ...}
+        raise ConfigError(str(path), (Problem("model.path", f"write {name!r} here yourself; nothing was changed"),))
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        with temporary.open("wb") as stream:
+            stream.write(text.encode("utf-8"))
+            stream.flush()
+            os.fsync(stream.fileno())
+        shutil.copymode(path, temporary)
+        temporary.replace(path)
+    except OSError as error:
+        raise ConfigError(str(path), (Problem("", f"cannot be written: {error.strerror}"),)) from error
+
+
+def _with_model_line(text: str, line: str) -> str:
+    """Return *text* with *line* for the path of its model table, which is added when there is none."""
+    lines = text.split("\n")
+    head = next((i for i, item in enumerate(lines) if _MODEL_TABLE.fullmatch(item)), None)
+    if head is None:
+        return text.rstrip("\n") + f"\n\n[model]\n{line}\n"
+    end = next((i for i, item in enumerate(lines[head + 1 :], head + 1) if item.lstrip().startswith("[")), len(lines))
+    old = next((i for i in range(head + 1, end) if _PATH_LINE.match(lines[i])), None)
+    return "\n".join([*lines[: old or head + 1], line, *lines[old + 1 if old else head + 1 :]])
 
 
 def _endpoints_told(settings: Settings | None) -> Iterator[tuple[str, str]]:

@@ -3,6 +3,7 @@
 import datetime as dt
 import sqlite3
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from fakes import FakeLedger, version_of
 from messages import scored
 from sqlalchemy.event import listen
 
-from classifier import LedgerError
+from classifier import Abstention, LedgerError, Tags
 from classifier.adapters.ledger import SqlLedger
 from classifier.alerts import MessageId
 from classifier.delivery import Dead, Delivered, Outcome, Result, RetryAt
@@ -341,6 +342,27 @@ def test_audit_sees_what_is_missing(sqlite: SqlLedger) -> None:
         "0 files are scored but 1 articles are stored",
         "the matches asked for 1 messages but 0 are stored",
     )
+
+
+def test_history_gives_back_the_tags_of_the_past(tmp_path: Path) -> None:
+    """In order of time, from an instant on; abstentions too; the text is not there."""
+    ledger = SqlLedger(f"sqlite:///{tmp_path / 'ledger.db'}")
+    first, second = scored("first", "desk"), scored("second")
+    silent = replace(second, tags=Tags({"sectors": ()}, Abstention.OFF_TOPIC))
+    ledger.record(version_of("b"), silent, later(5))
+    ledger.record(version_of("a"), first, NOW)
+    past = list(ledger.history(None))
+    recent = ledger.history(later(5))
+    ledger.close()
+
+    assert [(item.article_id, item.at, item.text, item.model) for item in past] == [
+        (first.article.id, NOW, "", "m@1"),
+        (second.article.id, later(5), "", "m@1"),
+    ]
+    assert past[0].title == first.article.title
+    assert past[0].tags == first.tags
+    assert past[1].tags == silent.tags
+    assert list(recent) == past[1:]
 
 
 def test_queues_count_what_waits_by_endpoint(ledger: Ledger) -> None:

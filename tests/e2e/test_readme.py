@@ -77,13 +77,14 @@ def test_library_snippet_runs_as_written(workplace: Path) -> None:
     assert "Operators of public charging piles receive" in result.stdout
 
 
-def test_settings_snippet_is_valid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("number", "rule"), [(0, "nev-money"), (1, "battery-plans")])
+def test_settings_snippets_are_valid(number: int, rule: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the two variables set, as the text says."""
     monkeypatch.setenv("DESK_URL", "https://hooks.example.org/x")
     monkeypatch.setenv("DESK_SECRET", SECRET)
-    (tmp_path / "classifier.toml").write_text(_blocks("toml")[0], encoding="utf-8")
+    (tmp_path / "classifier.toml").write_text(_blocks("toml")[number], encoding="utf-8")
 
-    assert [rule.id for rule in check_settings(tmp_path / "classifier.toml").rules.rules] == ["nev-money"]
+    assert [item.id for item in check_settings(tmp_path / "classifier.toml").rules.rules] == [rule]
 
 
 def test_monitor_snippet_is_valid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,7 +95,8 @@ def test_monitor_snippet_is_valid(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         f'[[endpoint]]\nid = "{name}"\nurl_env = "DESK_URL"\nsecret_env = "DESK_SECRET"\n'
         for name in ("ops", "deadman")
     )
-    (tmp_path / "classifier.toml").write_text(_blocks("toml")[1] + endpoints, encoding="utf-8")
+    [block] = [block for block in _blocks("toml") if "[monitor]" in block]
+    (tmp_path / "classifier.toml").write_text(block + endpoints, encoding="utf-8")
 
     assert check_settings(tmp_path / "classifier.toml").settings.monitor.port == 9464
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import pytest
 from fakes import FakeClock, FakeInbox, FakeLedger, FakeSender
 
-from classifier import Match, Model, RuleSet, Tags, Training, parse_rules
+from classifier import Article, Match, Model, RuleSet, Tags, Training, parse_rules
 from classifier.delivery import Outcome, Result, RetryPolicy
 from classifier.errors import LedgerError
 from classifier.pipeline import Deliver, Ingest
@@ -94,7 +94,7 @@ def test_a_fault_of_ours_with_one_file_does_not_keep_the_others_waiting(world: W
     """It is rejected as failed, visibly, and the scan goes on."""
 
     class Faulty(RuleSet):
-        def match(self, tags: Tags) -> tuple[Match, ...]:
+        def match(self, article: Article | str, tags: Tags, now: dt.datetime) -> tuple[Match, ...]:
             raise ZeroDivisionError
 
     world.inbox.files = {"a.txt": ARTICLE, "b.txt": b"\x89PNG"}
@@ -179,3 +179,16 @@ def test_deliver_stops_between_tries_when_asked(world: World) -> None:
 
     assert not replace(world.deliver, should_stop=lambda: True).run("desk").results
     assert world.sender.sent == []
+
+
+def test_a_match_for_nobody_is_recorded(world: World) -> None:
+    """A rule may be for the ledger alone: the match is there, and no message."""
+    rules = parse_rules(
+        [{"id": "quiet", "sectors": ["charging"], "keywords_any": ["mayor"], "to": []}], world.ingest.model.taxonomy, []
+    )
+    world.inbox.files = {"a.txt": ARTICLE}
+    report = replace(world.ingest, rules=rules).run()
+
+    assert report.messages == 0
+    assert list(world.ledger.matches.values()) == [0]
+    assert world.ledger.audit().messages == {}

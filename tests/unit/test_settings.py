@@ -18,6 +18,7 @@ from classifier.settings import (
     Settings,
     load_settings,
     parse_settings,
+    replace_model,
     settings_schema,
 )
 
@@ -405,3 +406,76 @@ def test_r1_ops_to_names_endpoints(tmp_path: Path, taxonomy: Taxonomy) -> None:
     [problem] = _problems(tmp_path, taxonomy, text)
 
     assert str(problem) == "delivery.ops_to[0]: there is no endpoint 'ops'"
+
+
+def test_a_question_about_rules_needs_no_addresses(tmp_path: Path, taxonomy: Taxonomy) -> None:
+    """On a machine without the secrets the rules can be read all the same; what else is wrong is told."""
+    path = tmp_path / "classifier.toml"
+    rule = '[[rule]]\nid = "r"\nsectors = ["wind"]\nto = ["desk"]\n'
+    path.write_text(f'{rule}[[endpoint]]\nid = "desk"\nurl_env = "NO_URL"\nsecret_file = "nowhere"\n')
+    checked = load_settings(path, lambda _folder: taxonomy, {}, is_sending=False)
+
+    assert [rule.to for rule in checked.rules.rules] == [("desk",)]
+    assert checked.receivers == ()
+    path.write_text(rule.replace("desk", "dsk"))
+    with pytest.raises(ConfigError, match=r"rule\[0\]\.to\[0\]: there is no 'dsk'"):
+        load_settings(path, lambda _folder: taxonomy, {}, is_sending=False)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("", '\n\n[model]\npath = "models/new"\n'),
+        ("[folder]\npath = 'inbox'\n", "[folder]\npath = 'inbox'\n\n[model]\npath = \"models/new\"\n"),
+        ("[model]\n# path = 'x'\n[folder]", "[model]\npath = \"models/new\"\n# path = 'x'\n[folder]"),
+        ("# a\n [ model ] # b\nname = 1\npath='x' # c\n# d", '# a\n [ model ] # b\nname = 1\npath = "models/new"\n# d'),
+        ("[model]\r\npath = 'x'\r\n[ledger]\r\n", '[model]\r\npath = "models/new"\n[ledger]\r\n'),
+        ("[folder]\npath = 'inbox'\n[model]", "[folder]\npath = 'inbox'\n[model]\npath = \"models/new\""),
+    ],
+)
+def test_replace_model_changes_one_line(tmp_path: Path, before: str, after: str) -> None:
+    """Everything else in the file stays, comments too, and so do its permissions."""
+    path = tmp_path / "classifier.toml"
+    path.write_bytes(before.encode())
+    path.chmod(0o640)
+    replace_model(path, tmp_path / "models" / "new")
+
+    assert path.read_bytes().decode() == after
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert [item.name for item in tmp_path.iterdir()] == ["classifier.toml"]
+
+
+def test_replace_model_writes_a_folder_elsewhere_in_full(tmp_path: Path) -> None:
+    """Relative to the settings file only below its folder; a link to the settings stays a link."""
+    path, link = tmp_path / "etc" / "classifier.toml", tmp_path / "link.toml"
+    path.parent.mkdir()
+    path.write_text("")
+    link.symlink_to(path)
+    replace_model(link, tmp_path / 'models "new"')
+
+    assert tomllib.loads(path.read_text())["model"]["path"] == str(tmp_path / 'models "new"')
+    assert link.is_symlink()
+
+
+@pytest.mark.parametrize(
+    "text", ["model = {path = 'x'}\n", "model.path = 'x'\n", "[folder]\npath = '''\n[model]\n'''\n"]
+)
+def test_replace_model_leaves_alone_what_it_does_not_understand(tmp_path: Path, text: str) -> None:
+    """Rather no change than a wrong one."""
+    path = tmp_path / "classifier.toml"
+    path.write_text(text)
+
+    with pytest.raises(ConfigError, match=r"model\.path: write 'new' here yourself; nothing was changed"):
+        replace_model(path, tmp_path / "new")
+    assert path.read_text() == text
+
+
+def test_replace_model_says_when_it_cannot_write(tmp_path: Path) -> None:
+    """The name of the file it writes first is taken by a folder."""
+    path = tmp_path / "classifier.toml"
+    path.write_text("")
+    (tmp_path / ".classifier.toml.part").mkdir()
+
+    with pytest.raises(ConfigError, match="cannot be written"):
+        replace_model(path, tmp_path / "new")
+    assert path.read_text() == ""
