@@ -371,6 +371,7 @@ def open_app(path: Path | str) -> Iterator[App]:
                     model=model,
                     rules=checked.rules,
                     clock=utc_now,
+                    formats={item.id: item.format for item in checked.receivers},
                     checkpoint=checkpoint,
                     should_stop=should_stop,
                     on_file=on_file,

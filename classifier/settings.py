@@ -17,7 +17,7 @@ import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import httpx
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
@@ -25,6 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 from classifier.article import MAX_BYTES
 from classifier.delivery import SCHEDULE, parse_secret
 from classifier.errors import ConfigError, Problem, RuleError
+from classifier.payloads import FORMATS, STANDARD, Format, ntfy_format
 from classifier.rules import RuleSet, parse_rules
 from classifier.taxonomy import Taxonomy
 
@@ -32,6 +33,7 @@ _ALLOW = re.compile(r"(.+):(\d{1,5})")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _RELATIVE_SQLITE = re.compile(r"(sqlite(?:\+\w+)?:///)(?!/)(.+)")
 _MAX_PORT = 65_535
+_TOPIC = re.compile(r"/([-_A-Za-z0-9]{1,64})/?")
 MAX_ENDPOINTS = 200
 _MAX_FILE_BYTES = 1_000_000  # of settings; a thousand rules are a tenth of that
 _MAX_SECRET_BYTES = 10_000  # of a file that holds an address or a few keys
@@ -140,13 +142,18 @@ class EndpointSettings(_Table):
     url_file: Path | None = None
     """File that holds the address."""
     secret: SecretStr | None = None
-    """The signing secret itself, whsec_...; several, separated by blanks, all sign (for rotation)."""
+    """The signing secret itself, whsec_...; several, separated by blanks, all sign (for rotation).
+    Only the standard format needs one; messages in any format are signed when there is one."""
     secret_env: str | None = None
     """Environment variable that holds it."""
     secret_file: Path | None = None
     """File that holds it."""
     allow: tuple[str, ...] = ()
     """Non-public address ranges with a port it may be posted to, e.g. "127.0.0.1/32:8080"."""
+    format: Literal["standard", "slack", "teams", "discord", "ntfy", "template"] = "standard"
+    """What it understands."""
+    template: Path | None = None
+    """Template file of the format "template", relative to the settings file."""
 
     given_by: ClassVar = ("", "_env", "_file")
 
@@ -157,9 +164,12 @@ class EndpointSettings(_Table):
             faults = []
             for name in ("url", "secret"):
                 given = [name + way for way in cls.given_by if name + way in table]
-                if len(given) != 1:
+                is_optional = name == "secret" and table.get("format", "standard") != "standard"
+                if len(given) > 1 or not (given or is_optional):
                     got = " and ".join(given) or "none"
                     faults.append(f"exactly one of {name}, {name}_env, {name}_file needed, got {got}")
+            if ("template" in table) != (table.get("format") == "template"):
+                faults.append('a template file and format = "template" need each other')
             if faults:
                 raise ValueError("; ".join(faults))
         return table
@@ -199,14 +209,17 @@ class Receiver:
     An endpoint with its address and secret looked up and checked.
 
     Attributes:
-        keys: signing keys.
+        url: what is posted to; of an ntfy server the address without the topic.
+        keys: signing keys; may be none in formats other than the standard one.
         allow: (network, port) pairs.
+        format: what it understands.
     """
 
     id: str
     url: str
     keys: tuple[bytes, ...]
     allow: tuple[tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, int], ...]
+    format: Format = STANDARD
 
     def __repr__(self) -> str:
         return f"Receiver(id={self.id!r}, url=<secret>, keys=<secret>)"
@@ -218,7 +231,7 @@ class CheckedSettings:
     A settings file that holds together: paths absolute, rules checked against the model, receivers ready.
 
     Attributes:
-        files: what it was read from: the file itself, and those of addresses and secrets.
+        files: what it was read from: the file itself, and those of addresses, secrets and templates.
     """
 
     path: Path
@@ -293,6 +306,11 @@ def parse_settings(
         for key, name in _endpoints_told(settings)
         if name not in endpoint_ids
     ]
+    problems += [
+        Problem(key, f"the endpoint {name!r} needs the standard format: how we are is told in that only")
+        for key, name in _endpoints_told(settings)
+        if settings and any(item.id == name and item.format != "standard" for item in settings.endpoint)
+    ]
     receivers = []
     for i, raw in enumerate(raw_endpoints[:MAX_ENDPOINTS]):
         with contextlib.suppress(ValidationError):  # told above, with those of all other tables
@@ -309,7 +327,12 @@ def parse_settings(
         receivers=tuple(receivers),
         files=(
             path,
-            *(path.parent / file for item in settings.endpoint for file in (item.url_file, item.secret_file) if file),
+            *(
+                path.parent / file
+                for item in settings.endpoint
+                for file in (item.url_file, item.secret_file, item.template)
+                if file
+            ),
         ),
     )
 
@@ -420,6 +443,8 @@ def _receiver(
     endpoint: EndpointSettings, path: str, base: Path, environment: Mapping[str, str], problems: list[Problem]
 ) -> Receiver:
     def look_up(name: str, given: SecretStr | None, variable: str | None, file: Path | None) -> str:
+        if given is None and variable is None and file is None:
+            return ""
         if given is not None:
             value, key, source = given.get_secret_value(), name, "it"
         elif variable is not None:
@@ -444,15 +469,58 @@ def _receiver(
     url = look_up("url", endpoint.url, endpoint.url_env, endpoint.url_file)
     if url and (fault := url_fault(url, allows_private=bool(endpoint.allow))):
         problems.append(Problem(f"{path}.url", fault))
-    keys = []
-    for secret in look_up("secret", endpoint.secret, endpoint.secret_env, endpoint.secret_file).split():
+        url = ""
+    secrets = look_up("secret", endpoint.secret, endpoint.secret_env, endpoint.secret_file)
+    url, chosen = _format_of(endpoint, url, path, base, problems)
+    return Receiver(
+        id=endpoint.id,
+        url=url,
+        keys=tuple(_keys(secrets, path, problems)),
+        allow=tuple(parse_allowed(item) for item in endpoint.allow),
+        format=chosen,
+    )
+
+
+def _keys(secrets: str, path: str, problems: list[Problem]) -> Iterator[bytes]:
+    for secret in secrets.split():
         try:
-            keys.append(parse_secret(secret))
+            yield parse_secret(secret)
         except ValueError as error:
             problems.append(Problem(f"{path}.secret", str(error)))
-    return Receiver(
-        id=endpoint.id, url=url, keys=tuple(keys), allow=tuple(parse_allowed(item) for item in endpoint.allow)
-    )
+
+
+def _format_of(
+    endpoint: EndpointSettings, url: str, path: str, base: Path, problems: list[Problem]
+) -> tuple[str, Format]:
+    """Return the address to post to, which is another one for ntfy, and the format."""
+    if endpoint.template is not None:
+        try:
+            return url, load_template(base / endpoint.template)
+        except ConfigError as error:
+            problems += [Problem(f"{path}.template", f"{error.source}: {problem}") for problem in error.problems]
+    elif endpoint.format == "ntfy" and url:
+        if topic := _TOPIC.fullmatch(httpx.URL(url).path):
+            return str(httpx.URL(url).copy_with(path="/")), ntfy_format(topic[1])
+        text = "an ntfy address ends with its topic, as https://ntfy.example.org/my-topic does"
+        problems.append(Problem(f"{path}.url", text))
+    return url, FORMATS.get(endpoint.format, STANDARD)
+
+
+def load_template(path: Path) -> Format:
+    """
+    Read and check a template file.
+
+    Raises:
+        ConfigError: with every problem found; each path is ``line N``.
+    """
+    from classifier.payloads.template import MAX_SOURCE, parse_template  # noqa: PLC0415 - only those who have one pay for Jinja
+
+    try:
+        source = _read_text(path, 4 * MAX_SOURCE)  # bytes; parse_template counts the characters
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "it is no text in UTF-8"
+        raise ConfigError(str(path), (Problem("", f"cannot be read: {reason}"),)) from error
+    return parse_template(source, str(path))
 
 
 def _absolute_sqlite(url: str, base: Path) -> str:

@@ -81,7 +81,7 @@ class Endpoint:
     Attributes:
         id: the name in settings and records.
         url: http or https; a secret, never logged.
-        keys: signing keys, at least one.
+        keys: signing keys; without one messages are not signed.
         allow: non-public ranges it may use.
     """
 

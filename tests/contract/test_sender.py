@@ -58,6 +58,17 @@ def test_a_message_arrives_signed_and_unchanged(receiver: Receiver) -> None:
     assert request.headers["host"] == f"127.0.0.1:{receiver.port}"
 
 
+def test_without_a_key_there_is_no_signature(receiver: Receiver) -> None:
+    """Chats have none; the id is still there."""
+    endpoint = Endpoint(id="desk", url=receiver.url, keys=(), allow=(AllowedRange(LOOPBACK, receiver.port),))
+    sender = HttpSender([endpoint], clock=lambda: NOW, total_timeout_s=5, connect_timeout_s=2)
+
+    assert sender.send(MESSAGE, 1).result is Result.DELIVERED
+    [request] = receiver.requests
+    assert "webhook-signature" not in request.headers
+    assert request.headers["webhook-id"] == "msg_1"
+
+
 @pytest.mark.parametrize("status", [200, 201, 202, 204])
 def test_every_2xx_is_delivered(receiver: Receiver, status: int) -> None:
     """No other answer is."""
