@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: demo test fuzz wheel-test train choices lock clean
+.PHONY: demo test fuzz wheel-test train choices bench lock clean
 
 demo: .venv/runtime
 	$(BIN)/classifier demo
@@ -44,6 +44,15 @@ train: .venv/runtime
 # What each choice in the model is worth: the table in the model card. Takes some minutes.
 choices: .venv/development
 	$(BIN)/python tests/benchmarks/model_choices.py
+
+# How fast texts become scores, side by side with others. Takes some minutes; peers that cannot be installed are left out.
+bench: requirements.lock
+	test -x build/bench/bin/python || $(PYTHON) -m venv build/bench
+	build/bench/bin/pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
+	build/bench/bin/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	while read -r peer; do build/bench/bin/pip install -q --disable-pip-version-check "$$peer" \
+		|| echo "cannot be installed: $$peer"; done < tests/benchmarks/peers.txt
+	build/bench/bin/python tests/benchmarks/text_pass.py
 
 # Needs uv on the PATH.
 lock:

@@ -234,7 +234,7 @@ def _detect(raw: bytes, source: str) -> tuple[str, str]:
 # -- normal form -----------------------------------------------------------------------------------------------------
 
 # What scraping leaves inside running text: entities, a backslash before a quote, invisible and control characters.
-_RESIDUE = re.compile(
+RESIDUE = re.compile(
     "&(?:#\\d{1,7}|#x[0-9a-fA-F]{1,6}|[A-Za-z]{2,8});"
     "|\\\\(?=['\"\u2018\u2019\u201c\u201d])"
     "|[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f]"
@@ -300,10 +300,10 @@ class _Builder:
 
     def _changes(self, start: int, end: int, *, collapse: bool) -> Iterator[tuple[int, int, str]]:
         """Yield the stretches that differ in normal form, in order, without overlap."""
-        changes = [(m.start(), m.end(), _resolve(m[0])) for m in _RESIDUE.finditer(self._original, start, end)]
+        changes = [(m.start(), m.end(), _resolve(m[0])) for m in RESIDUE.finditer(self._original, start, end)]
         if not unicodedata.is_normalized("NFKC", self._original[start:end]):
             stretches = _NOT_ASCII.finditer(self._original, start, end)
-            normal = ((m, unicodedata.normalize("NFKC", _RESIDUE.sub("", m[0]))) for m in stretches)
+            normal = ((m, unicodedata.normalize("NFKC", RESIDUE.sub("", m[0]))) for m in stretches)
             changes += [(m.start(), m.end(), text) for m, text in normal if text != m[0]]
         if collapse:
             changes += [(m.start(), m.end(), " ") for m in _SPACES.finditer(self._original, start, end)]
@@ -319,7 +319,7 @@ def _resolve(residue: str) -> str:
         return ""
     resolved = html.unescape(residue)
     # A name that is no entity stays as it is; one that hides a control character becomes nothing.
-    return resolved if resolved == residue else unicodedata.normalize("NFKC", _RESIDUE.sub("", resolved))
+    return resolved if resolved == residue else unicodedata.normalize("NFKC", RESIDUE.sub("", resolved))
 
 
 # -- lines to title, date, publisher and paragraphs ------------------------------------------------------------------

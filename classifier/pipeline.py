@@ -3,7 +3,7 @@ The two jobs of the daemon, over ports.
 
     ingest:   Inbox.settled | Ledger.unrecorded | Inbox.read | parse_article | Model.tag | RuleSet.match | make_alert |
         Format.render | Ledger.record
-    deliver:  Ledger.claim | Sender.send | next_step | Ledger.settle
+    deliver:  RateLimit.wait_s | Ledger.claim | Sender.send | next_step | next_health | Ledger.settle
 
 The functions here order calls; what to do is decided by the values they pass along.
 A crash between any two calls loses nothing: a file without a verdict is found again, a message without a settlement
@@ -18,12 +18,12 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cache, partial
 
-from classifier.alerts import make_alert, message_id
+from classifier.alerts import make_alert, message_id, notice_id
 from classifier.article import Article, parse_article
-from classifier.delivery import Message, RetryPolicy, next_step
+from classifier.delivery import EndpointHealth, Message, Outcome, RateLimit, RetryPolicy, next_health, next_step
 from classifier.errors import ArticleError
 from classifier.model import Model
-from classifier.payloads import STANDARD, Format
+from classifier.payloads import STANDARD, Format, render_notice, timestamp
 from classifier.ports import (
     Checkpoint,
     Claim,
@@ -177,6 +177,10 @@ class Deliver:
 
     Attributes:
         lease: longer than one try can take; one claim is settled before its lease runs out or not at all.
+        limits: endpoint to its rate limit; none for an endpoint without.
+        ops_to: endpoints that are told when another one changes its state.
+        wait: called with seconds; may return early.
+        on_change: told of each change of state, after it is stored.
     """
 
     ledger: Ledger
@@ -185,8 +189,12 @@ class Deliver:
     lease: dt.timedelta
     clock: Clock
     jitter: Jitter
+    limits: Mapping[str, RateLimit] = field(default_factory=dict)
+    ops_to: tuple[str, ...] = ()
+    wait: Callable[[float], object] = lambda _seconds: None
     checkpoint: Checkpoint = _no_checkpoint
     should_stop: Callable[[], bool] = lambda: False
+    on_change: Callable[[str, EndpointHealth], None] = lambda _endpoint_id, _health: None
     on_try: Callable[[Claim, str, str], None] = lambda _claim, _result, _detail: None
 
     def run(self, endpoint_id: str) -> DeliveryReport:
@@ -198,7 +206,15 @@ class Deliver:
         """
         report = DeliveryReport()
         # One at a time: the lease then only has to outlast one try, however slow the endpoint.
-        while not self.should_stop() and (claim := self.ledger.claim(endpoint_id, self.clock(), self.lease)):
+        limit = self.limits.get(endpoint_id)
+        while not self.should_stop():
+            if limit is not None and (seconds := limit.wait_s(self.clock())):
+                self.wait(seconds)
+                continue
+            if (claim := self.ledger.claim(endpoint_id, self.clock(), self.lease)) is None:
+                break
+            if limit is not None:
+                limit.count()
             self._try(claim, report)
         return report
 
@@ -208,7 +224,44 @@ class Deliver:
         self.checkpoint("sent")
         now = self.clock()
         step = next_step(self.policy, claim.attempts + 1, outcome, now, self.jitter())
-        self.ledger.settle(claim, outcome, step, now)
+        health = next_health(self.policy, claim.health, outcome, step, now)
+        endpoint_id = claim.message.endpoint_id
+        notices = make_notices(endpoint_id, claim.health, health, outcome, self.ops_to)
+        is_settled = self.ledger.settle(claim, outcome, step, now, health, notices)
         self.checkpoint("settled")
         report.results[outcome.result] += 1
         self.on_try(claim, outcome.result, outcome.detail)
+        if is_settled and health.state is not claim.health.state:
+            self.on_change(endpoint_id, health)
+
+
+def make_notices(
+    endpoint_id: str, before: EndpointHealth, after: EndpointHealth, outcome: Outcome | None, ops_to: tuple[str, ...]
+) -> tuple[Message, ...]:
+    """
+    Return what the endpoints in *ops_to* are told of a change of another one's state; nothing when there is none.
+
+    Args:
+        endpoint_id: whose state.
+        before: as it was.
+        after: as it is now.
+        outcome: of the try that made the difference; None when a person did.
+        ops_to: whom to tell; an endpoint is not told of itself.
+    """
+    if after.state is before.state or after.changed_at is None:
+        return ()
+    facts = {
+        "failures": before.failures if outcome is None else max(before.failures, after.failures),
+        "failing_since": timestamp(after.failing_since) if after.failing_since else None,
+        "last_delivered_at": timestamp(after.delivered_at) if after.delivered_at else None,
+        "last_result": str(outcome.result) if outcome else None,
+        "last_status": outcome.status if outcome else None,
+    }
+    body = render_notice(
+        endpoint_id, before=before.state, state=after.state, reason=after.reason, facts=facts, now=after.changed_at
+    )
+    return tuple(
+        Message(id=notice_id(endpoint_id, after.state, after.changed_at, to), endpoint_id=to, rule_id=None, body=body)
+        for to in ops_to
+        if to != endpoint_id
+    )

@@ -1,5 +1,5 @@
 """
-What the pipeline needs from the outside world: four verbs of a folder, seven of a ledger, one of a network.
+What the pipeline needs from the outside world: a folder, a ledger, a network.
 
 Every instant is aware and in UTC. Implementations may be called from several threads at once.
 `tests/fakes.py` implements all three in memory; the contract tests run over the fakes and the real adapters alike.
@@ -7,12 +7,12 @@ Every instant is aware and in UTC. Implementations may be called from several th
 
 import datetime as dt
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from classifier.alerts import Alert, MessageId
 from classifier.article import Article
-from classifier.delivery import Message, Outcome, Step
+from classifier.delivery import EndpointHealth, Message, Outcome, Step
 from classifier.tags import Tags
 
 Clock = Callable[[], dt.datetime]  # now, aware, UTC
@@ -95,11 +95,13 @@ class Claim:
         message: what to send.
         attempts: tries made before this one.
         token: proves the claim when it is settled; another claim of the same message has another token.
+        health: what is known of its endpoint.
     """
 
     message: Message
     attempts: int
     token: str
+    health: EndpointHealth = field(default_factory=EndpointHealth)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +109,7 @@ class OutboxRow:
     """One message as `classifier outbox list` shows it."""
 
     id: MessageId
-    rule_id: str
+    rule_id: str | None
     endpoint_id: str
     state: Literal["pending", "delivered", "dead"]
     attempts: int
@@ -190,11 +192,59 @@ class Ledger(Protocol):
         ...
 
     def claim(self, endpoint_id: str, now: dt.datetime, lease: dt.timedelta) -> Claim | None:
-        """Take the message of one endpoint that has been due longest, if any, for the time of *lease*."""
+        """
+        Take the message of one endpoint that has been due longest, if any, for the time of *lease*.
+
+        An endpoint that is disabled or paused has nothing due. What was stored in the future, before the clock was
+        set back, is due now.
+        """
         ...
 
-    def settle(self, claim: Claim, outcome: Outcome, step: Step, now: dt.datetime) -> bool:
-        """Store what one try came to; False, and nothing stored, when somebody else took over."""
+    def settle(
+        self,
+        claim: Claim,
+        outcome: Outcome,
+        step: Step,
+        now: dt.datetime,
+        health: EndpointHealth | None = None,
+        notices: Sequence[Message] = (),
+    ) -> bool:
+        """
+        Store what one try came to; False, and nothing stored, when somebody else took over.
+
+        Args:
+            claim: what was tried.
+            outcome: what it came to.
+            step: what becomes of the message.
+            now: aware, UTC.
+            health: what becomes of the endpoint; not stored when its state was changed by somebody else meanwhile.
+            notices: messages to put into the outbox together with *health*.
+        """
+        ...
+
+    def health(self, endpoint_id: str) -> EndpointHealth:
+        """Return what is known of an endpoint; of one never heard of, that it is working."""
+        ...
+
+    def set_health(
+        self,
+        endpoint_id: str,
+        before: EndpointHealth,
+        after: EndpointHealth,
+        now: dt.datetime,
+        notices: Sequence[Message] = (),
+    ) -> bool:
+        """Store *after* and the notices; False, and nothing stored, when the state is no longer that of *before*."""
+        ...
+
+    def retired_keys(
+        self, endpoint_id: str, fingerprints: Sequence[str], now: dt.datetime
+    ) -> Mapping[str, dt.datetime]:
+        """Say since when each of an endpoint's keys but the first has stood behind another one; remember it."""
+        ...
+
+    def backlog(self) -> Mapping[str, Mapping[str, int]]:
+        """Count messages by endpoint and state."""
         ...
 
     def outbox(self, *, states: Sequence[str], limit: int) -> Sequence[OutboxRow]:
@@ -203,6 +253,14 @@ class Ledger(Protocol):
 
     def retry(self, ids: Sequence[MessageId] | None, now: dt.datetime) -> int:
         """Make dead messages due again, all or those named, with a fresh schedule; return how many."""
+        ...
+
+    def recover(self, endpoint_id: str | None, since: dt.datetime, now: dt.datetime) -> int:
+        """
+        Make every message made at *since* or later and not delivered due now, with a fresh schedule; return how many.
+
+        They go out in the order they were made in. Messages being tried at this moment are left alone.
+        """
         ...
 
     def queues(self, now: dt.datetime) -> Mapping[str, Queue]:

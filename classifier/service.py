@@ -21,6 +21,7 @@ from classifier.logs import event
 _LOG = logging.getLogger("classifier")
 CHECK_CLOCK_S = 1.0
 MAX_JOBS = 250  # threads are made when they are needed; there are at most 200 endpoints
+DRAIN_S = 30.0  # running work is waited for so long at the end; what is cut off is found or sent again
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +39,14 @@ def run_service(
     *,
     on_start: Callable[[], None] = lambda: None,
     on_hangup: Callable[[], None] = lambda: None,
-) -> None:
+    drain_s: float = DRAIN_S,
+) -> bool:
     """
     Call the jobs, first at *started_at*, until *stop* is set or SIGTERM or SIGINT comes; then let running jobs end and
     return.
+
+    False when one was still running after *drain_s* seconds: its thread is left behind, and the interpreter would wait
+    for it at exit. More signals while waiting change nothing.
 
     Must be called from the main thread. Jobs should look at *stop* between two pieces of work.
 
@@ -49,8 +54,9 @@ def run_service(
         jobs: what to call, by name; asked again and again, for jobs can come, go, and change how often they run.
         stop: ends the service when it is set.
         started_at: when each job is called first; aware, UTC.
-        on_start: called when the clockwork runs.
+        on_start: called when signals are heeded, before the first job.
         on_hangup: called on SIGHUP, in the middle of anything: it may only set a flag.
+        drain_s: seconds that running jobs get to end.
     """
     logging.getLogger("apscheduler").setLevel(
         logging.ERROR
@@ -66,8 +72,8 @@ def run_service(
         number: signal.signal(number, lambda _number, _frame: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)
     }
     previous[signal.SIGHUP] = signal.signal(signal.SIGHUP, lambda _number, _frame: on_hangup())
-    scheduler.start()
     on_start()
+    scheduler.start()
     try:
         ahead = time.time() - time.monotonic()
         while not stop.wait(CHECK_CLOCK_S):
@@ -80,9 +86,14 @@ def run_service(
         _LOG.info("stopping: waiting for running work", extra=event("stopping"))
     finally:
         stop.set()
-        scheduler.shutdown(wait=True)
+        drain = threading.Thread(target=scheduler.shutdown, daemon=True)
+        drain.start()
+        drain.join(drain_s)
         for number, handler in previous.items():
             signal.signal(number, handler)
+    if drain.is_alive():
+        _LOG.error("work is still running after %g s: leaving it", drain_s, extra=event("work_left", seconds=drain_s))
+    return not drain.is_alive()
 
 
 def _follow(
@@ -105,6 +116,6 @@ def _guarded(name: str, run: Callable[[], object]) -> None:
     """Call *run*; whatever it raises ends this call and nothing else."""
     try:
         run()
-    except Exception as error:  # noqa: BLE001 - the next tick tries again
+    except BaseException as error:  # noqa: BLE001 - no job ends the daemon; the next tick tries again
         facts = event("job_failed", job=name, error=type(error).__name__)
         _LOG.error("job %s failed: %s: %s", name, type(error).__name__, error, extra=facts)

@@ -12,6 +12,7 @@ import errno
 import ipaddress
 import os
 import re
+import ssl
 import stat
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
@@ -22,20 +23,19 @@ from typing import Annotated, Any, ClassVar, Literal
 import httpx
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
+from classifier.addresses import AllowedRange, parse_allowed, parse_proxy, url_fault
 from classifier.article import MAX_BYTES
-from classifier.delivery import SCHEDULE, parse_secret
+from classifier.delivery import MAX_KEYS, SCHEDULE, parse_secret
 from classifier.errors import ConfigError, Problem, RuleError
 from classifier.payloads import FORMATS, STANDARD, Format, ntfy_format
 from classifier.rules import RuleSet, parse_rules
 from classifier.taxonomy import Taxonomy
 
-_ALLOW = re.compile(r"(.+):(\d{1,5})")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _RELATIVE_SQLITE = re.compile(r"(sqlite(?:\+\w+)?:///)(?!/)(.+)")
-_MAX_PORT = 65_535
 _TOPIC = re.compile(r"/([-_A-Za-z0-9]{1,64})/?")
 MAX_ENDPOINTS = 200
-_MAX_FILE_BYTES = 1_000_000  # of settings; a thousand rules are a tenth of that
+_MAX_FILE_BYTES = 1_000_000  # of settings or authorities; a thousand rules, or all usual authorities, are far less
 _MAX_SECRET_BYTES = 10_000  # of a file that holds an address or a few keys
 
 Seconds = Annotated[float, Field(ge=0, le=86_400)]
@@ -93,8 +93,10 @@ class DeliverySettings(_Table):
     """Seconds to wait after each failed try; after the last the message is dead."""
     jitter: float = Field(default=0.2, ge=0, le=0.5)
     """Each wait is changed by up to this share."""
+    disable_after_s: float = Field(default=432_000.0, gt=0, le=31_536_000)
+    """Seconds of nothing but failures after which an endpoint is disabled."""
     ops_to: tuple[str, ...] = Field(default=(), max_length=10)
-    """Endpoints that are told when another endpoint fails, recovers, gives up messages, or is disabled or enabled."""
+    """Endpoints that are told when something is wrong with the daemon or another endpoint, and when it is over."""
 
     @model_validator(mode="after")
     def _lease_outlasts_a_try(self) -> "DeliverySettings":
@@ -142,14 +144,23 @@ class EndpointSettings(_Table):
     url_file: Path | None = None
     """File that holds the address."""
     secret: SecretStr | None = None
-    """The signing secret itself, whsec_...; several, separated by blanks, all sign (for rotation).
+    """The signing secret itself, whsec_...; older ones, separated by blanks, sign as well for 24 h (for rotation).
     Only the standard format needs one; messages in any format are signed when there is one."""
     secret_env: str | None = None
     """Environment variable that holds it."""
     secret_file: Path | None = None
     """File that holds it."""
-    allow: tuple[str, ...] = ()
-    """Non-public address ranges with a port it may be posted to, e.g. "127.0.0.1/32:8080"."""
+    allow: tuple[str, ...] = Field(default=(), max_length=100)
+    """Address ranges with a port it may be posted to although they are not public, or by plain http, e.g.
+    "127.0.0.1/32:8080"."""
+    ca_file: Path | None = None
+    """PEM file of the authorities its certificate must come from, instead of the usual ones."""
+    proxy: str | None = None
+    """HTTP proxy to go through, http://host:port; it resolves the name then, and decides where connections may go."""
+    rate_per_s: float = Field(default=1.0, gt=0, le=1_000)
+    """Tries per second, at most, over time."""
+    burst: int = Field(default=5, ge=1, le=1_000)
+    """Tries made at once, at most, after a pause."""
     format: Literal["standard", "slack", "teams", "discord", "ntfy", "template"] = "standard"
     """What it understands."""
     template: Path | None = None
@@ -174,6 +185,14 @@ class EndpointSettings(_Table):
                 raise ValueError("; ".join(faults))
         return table
 
+    @field_validator("id")
+    @classmethod
+    def _printable(cls, value: str) -> str:
+        if not value.isprintable():  # it stands in log lines and on terminals
+            message = "an id has no control characters"
+            raise ValueError(message)
+        return value
+
     @field_validator("url_env", "secret_env")
     @classmethod
     def _variable(cls, value: str | None) -> str | None:
@@ -187,6 +206,13 @@ class EndpointSettings(_Table):
     def _ranges(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for item in value:
             parse_allowed(item)
+        return value
+
+    @field_validator("proxy")
+    @classmethod
+    def _proxy(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse_proxy(value)
         return value
 
 
@@ -210,15 +236,23 @@ class Receiver:
 
     Attributes:
         url: what is posted to; of an ntfy server the address without the topic.
-        keys: signing keys; may be none in formats other than the standard one.
-        allow: (network, port) pairs.
+        keys: signing keys, the first is the current one; may be none in formats other than the standard one.
+        allow: ranges it may use although they are not public, or in the clear.
+        ca_file: absolute path of the authorities to trust instead of the usual ones.
+        proxy: host and port of the proxy to go through.
+        rate_per_s: tries per second.
+        burst: tries at once.
         format: what it understands.
     """
 
     id: str
     url: str
     keys: tuple[bytes, ...]
-    allow: tuple[tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, int], ...]
+    allow: tuple[AllowedRange, ...]
+    ca_file: Path | None
+    proxy: tuple[str, int] | None
+    rate_per_s: float
+    burst: int
     format: Format = STANDARD
 
     def __repr__(self) -> str:
@@ -231,7 +265,7 @@ class CheckedSettings:
     A settings file that holds together: paths absolute, rules checked against the model, receivers ready.
 
     Attributes:
-        files: what it was read from: the file itself, and those of addresses, secrets and templates.
+        files: what it was read from: the file itself, and those of addresses, secrets, authorities and templates.
     """
 
     path: Path
@@ -306,11 +340,6 @@ def parse_settings(
         for key, name in _endpoints_told(settings)
         if name not in endpoint_ids
     ]
-    problems += [
-        Problem(key, f"the endpoint {name!r} needs the standard format: how we are is told in that only")
-        for key, name in _endpoints_told(settings)
-        if settings and any(item.id == name and item.format != "standard" for item in settings.endpoint)
-    ]
     receivers = []
     for i, raw in enumerate(raw_endpoints[:MAX_ENDPOINTS]):
         with contextlib.suppress(ValidationError):  # told above, with those of all other tables
@@ -330,7 +359,7 @@ def parse_settings(
             *(
                 path.parent / file
                 for item in settings.endpoint
-                for file in (item.url_file, item.secret_file, item.template)
+                for file in (item.url_file, item.secret_file, item.ca_file, item.template)
                 if file
             ),
         ),
@@ -346,48 +375,40 @@ def _endpoints_told(settings: Settings | None) -> Iterator[tuple[str, str]]:
         yield "monitor.ping_to", settings.monitor.ping_to
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Books:
+    """What commands need that only look at the ledger: no model, no address, no secret."""
+
+    ledger_url: str
+    endpoint_ids: tuple[str, ...]
+    ops_to: tuple[str, ...]
+
+
+def load_books(path: Path | str) -> Books:
+    """
+    Read of a settings file where the ledger is and what the endpoints are called.
+
+    Rules, environment variables and files of secrets are not looked at: whoever looks at the ledger need not have them.
+
+    Raises:
+        ConfigError: the file cannot be read or its shape is wrong.
+    """
+    path = Path(path).absolute()
+    try:
+        settings = Settings.model_validate(_read_toml(path))
+    except ValidationError as error:
+        problems = tuple(_problem(item) for item in error.errors(include_input=False, include_url=False))
+        raise ConfigError(str(path), problems) from error
+    return Books(
+        ledger_url=_absolute_sqlite(settings.ledger.url, path.parent),
+        endpoint_ids=tuple(endpoint.id for endpoint in settings.endpoint),
+        ops_to=settings.delivery.ops_to,
+    )
+
+
 def settings_schema() -> dict[str, Any]:
     """Return the JSON Schema of the settings file, for editors."""
     return Settings.model_json_schema()
-
-
-def parse_allowed(text: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, int]:
-    """
-    Read ``network:port``, e.g. ``10.1.0.0/16:8443`` or ``[fd00::/8]:443``.
-
-    Raises:
-        ValueError: it is neither.
-    """
-    match = _ALLOW.fullmatch(text)
-    try:
-        if match and 0 < int(match[2]) <= _MAX_PORT:
-            return ipaddress.ip_network(match[1].strip("[]")), int(match[2])
-    except ValueError:
-        pass
-    message = f"an address range and a port such as '127.0.0.1/32:8080' needed, got {text!r}"
-    raise ValueError(message)
-
-
-def url_fault(url: str, *, allows_private: bool) -> str | None:
-    """Return what is wrong with a webhook address, without repeating it; None when nothing is."""
-    if not url.isprintable() or any(char in url for char in "\\ \t"):
-        return "the address holds a blank, a backslash or a control character"
-    try:
-        parsed = httpx.URL(url)
-        host, port = parsed.host, parsed.port
-    except (httpx.InvalidURL, ValueError):  # also what a malformed international name raises
-        return "this is no URL"
-    faults = (
-        (parsed.scheme not in {"http", "https"}, "the address must start with https://"),
-        (
-            parsed.scheme == "http" and not allows_private,
-            "http sends alerts in the clear; use https, or name the range it is meant for in `allow`",
-        ),
-        (bool(parsed.userinfo), "user name and password do not belong into the address"),
-        (not host, "the address names no host"),
-        (port is not None and not 0 < port <= _MAX_PORT, f"the port must be 1 to {_MAX_PORT}"),
-    )
-    return next((text for is_fault, text in faults if is_fault), None)
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -402,6 +423,10 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 
 def _read_text(path: Path, limit: int) -> str:
+    return _read_bytes(path, limit).decode("utf-8")
+
+
+def _read_bytes(path: Path, limit: int) -> bytes:
     """Return what a regular file holds; a pipe or a device in its place must not block or fill the memory."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
@@ -413,7 +438,7 @@ def _read_text(path: Path, limit: int) -> str:
         os.close(descriptor)
     if len(raw) > limit:
         raise OSError(errno.EFBIG, f"it has more than {limit} bytes")
-    return raw.decode("utf-8")
+    return raw
 
 
 def _problem(item: Mapping[str, Any]) -> Problem:
@@ -443,8 +468,6 @@ def _receiver(
     endpoint: EndpointSettings, path: str, base: Path, environment: Mapping[str, str], problems: list[Problem]
 ) -> Receiver:
     def look_up(name: str, given: SecretStr | None, variable: str | None, file: Path | None) -> str:
-        if given is None and variable is None and file is None:
-            return ""
         if given is not None:
             value, key, source = given.get_secret_value(), name, "it"
         elif variable is not None:
@@ -466,27 +489,43 @@ def _receiver(
             problems.append(Problem(f"{path}.{key}", f"{source} {what}"))
         return value.strip()
 
+    allow = tuple(parse_allowed(item) for item in endpoint.allow)
     url = look_up("url", endpoint.url, endpoint.url_env, endpoint.url_file)
-    if url and (fault := url_fault(url, allows_private=bool(endpoint.allow))):
+    if url and (fault := url_fault(url, allow)):
         problems.append(Problem(f"{path}.url", fault))
         url = ""
-    secrets = look_up("secret", endpoint.secret, endpoint.secret_env, endpoint.secret_file)
+    if endpoint.proxy and url.lower().startswith("http:"):
+        problems.append(Problem(f"{path}.proxy", "plain http does not go through a proxy; use https"))
+    named = (endpoint.secret, endpoint.secret_env, endpoint.secret_file)
+    secrets = "" if named == (None, None, None) else look_up("secret", *named)
+    keys = _keys(secrets, f"{path}.secret", problems)
+    ca_file = base / endpoint.ca_file if endpoint.ca_file else None
+    if ca_file and (fault := _ca_fault(ca_file)):
+        problems.append(Problem(f"{path}.ca_file", fault))
     url, chosen = _format_of(endpoint, url, path, base, problems)
     return Receiver(
         id=endpoint.id,
         url=url,
-        keys=tuple(_keys(secrets, path, problems)),
-        allow=tuple(parse_allowed(item) for item in endpoint.allow),
+        keys=keys,
+        allow=allow,
+        ca_file=ca_file,
+        proxy=parse_proxy(endpoint.proxy) if endpoint.proxy else None,
+        rate_per_s=endpoint.rate_per_s,
+        burst=endpoint.burst,
         format=chosen,
     )
 
 
-def _keys(secrets: str, path: str, problems: list[Problem]) -> Iterator[bytes]:
+def _keys(secrets: str, path: str, problems: list[Problem]) -> tuple[bytes, ...]:
+    keys = []
     for secret in secrets.split():
         try:
-            yield parse_secret(secret)
+            keys.append(parse_secret(secret))
         except ValueError as error:
-            problems.append(Problem(f"{path}.secret", str(error)))
+            problems.append(Problem(path, str(error)))
+    if len(keys) > MAX_KEYS:
+        problems.append(Problem(path, f"{len(keys)} secrets, at most {MAX_KEYS} are allowed"))
+    return tuple(keys)
 
 
 def _format_of(
@@ -521,6 +560,17 @@ def load_template(path: Path) -> Format:
         reason = getattr(error, "strerror", None) or "it is no text in UTF-8"
         raise ConfigError(str(path), (Problem("", f"cannot be read: {reason}"),)) from error
     return parse_template(source, str(path))
+
+
+def _ca_fault(path: Path) -> str | None:
+    try:
+        _read_bytes(path, _MAX_FILE_BYTES)  # OpenSSL would wait for a pipe
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+    except ssl.SSLError:
+        return "there is no certificate in PEM form in it"
+    except (OSError, ValueError) as error:
+        return f"cannot be read: {getattr(error, 'strerror', None) or 'this is no path'}"
+    return None
 
 
 def _absolute_sqlite(url: str, base: Path) -> str:

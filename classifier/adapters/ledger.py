@@ -13,6 +13,7 @@ import json
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,16 @@ from sqlalchemy import event
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 
 from classifier.alerts import MessageId, tag_record
-from classifier.delivery import Dead, Delivered, Message, Outcome, RetryAt, Step
+from classifier.delivery import (
+    Dead,
+    Delivered,
+    EndpointHealth,
+    EndpointState,
+    Message,
+    Outcome,
+    RetryAt,
+    Step,
+)
 from classifier.errors import LedgerError
 from classifier.ports import Audit, Claim, Duplicate, FileVersion, OutboxRow, Queue, Rejected, Scored, Verdict
 
@@ -35,6 +45,7 @@ if TYPE_CHECKING:
 BUSY_TIMEOUT_S = 10
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _MAX_DETAIL = 500
+CLOCK_SLACK = dt.timedelta(seconds=60)  # a clock set back by less is waited for
 
 
 class UtcDateTime(sa.TypeDecorator[dt.datetime]):
@@ -100,21 +111,22 @@ outbox = sa.Table(
     "outbox",
     metadata,
     sa.Column("id", sa.String(64), primary_key=True),  # the webhook-id
-    sa.Column("article_id", sa.String(64), nullable=False),
-    sa.Column("rule_id", sa.String(64), nullable=False),
+    sa.Column("article_id", sa.String(64)),  # NULL, like rule_id, for what is told of an endpoint
+    sa.Column("rule_id", sa.String(64)),
     sa.Column("endpoint_id", sa.String(64), nullable=False),
     sa.Column("body", sa.LargeBinary, nullable=False),
     sa.Column("state", sa.String(16), nullable=False),
     sa.Column("attempts", sa.Integer, nullable=False),  # over the message's whole life
     sa.Column("attempts_before_retry", sa.Integer, nullable=False),  # made before a person asked to start again
     sa.Column("due_at", UtcDateTime),  # next try, or end of the running lease; NULL when the message is settled
+    sa.Column("scheduled_at", UtcDateTime, nullable=False),  # when due_at was decided: if that is to come, it is wrong
     sa.Column("token", sa.String(32)),  # of the running lease
     sa.Column("last_result", sa.String(32)),
     sa.Column("last_detail", sa.Text),
     sa.Column("created_at", UtcDateTime, nullable=False),
     sa.Column("settled_at", UtcDateTime),
     sa.ForeignKeyConstraint(["article_id", "rule_id"], ["matches.article_id", "matches.rule_id"]),
-    sa.Index("ix_outbox_due", "endpoint_id", "due_at"),
+    sa.Index("ix_outbox_due", "endpoint_id", "due_at", "scheduled_at"),
 )
 
 attempts = sa.Table(
@@ -126,6 +138,28 @@ attempts = sa.Table(
     sa.Column("status", sa.Integer),
     sa.Column("detail", sa.Text, nullable=False),
     sa.Column("tried_at", UtcDateTime, nullable=False),
+)
+
+endpoints = sa.Table(
+    "endpoints",
+    metadata,
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("changed_at", UtcDateTime),
+    sa.Column("failures", sa.Integer, nullable=False),
+    sa.Column("failing_since", UtcDateTime),
+    sa.Column("failed_at", UtcDateTime),
+    sa.Column("delivered_at", UtcDateTime),
+    sa.Column("paused_until", UtcDateTime),
+)
+
+endpoint_keys = sa.Table(
+    "endpoint_keys",
+    metadata,
+    sa.Column("endpoint_id", sa.String(64), primary_key=True),
+    sa.Column("fingerprint", sa.String(16), primary_key=True),
+    sa.Column("retired_at", UtcDateTime, nullable=False),  # when another key was first seen in front of it
 )
 
 
@@ -241,7 +275,7 @@ class SqlLedger:
 
     def claim(self, endpoint_id: str, now: dt.datetime, lease: dt.timedelta) -> Claim | None:
         """Take the message of one endpoint that has been due longest, if any, for the time of *lease*."""
-        due = (outbox.c.endpoint_id == endpoint_id) & (outbox.c.due_at <= now)
+        due = _is_due(endpoint_id, now)
         with self._reading() as connection:  # most rounds find nothing: they should not take the write lock
             if connection.scalar(sa.select(sa.literal(1)).where(due).limit(1)) is None:
                 return None
@@ -257,11 +291,21 @@ class SqlLedger:
             if row is None:
                 return None
             token = secrets.token_hex(16)
-            connection.execute(outbox.update().where(outbox.c.id == row.id).values(token=token, due_at=now + lease))
+            leased = {"token": token, "due_at": now + lease, "scheduled_at": now}
+            connection.execute(outbox.update().where(outbox.c.id == row.id).values(**leased))
+            health = _health(connection, endpoint_id)
         message = Message(id=MessageId(row.id), endpoint_id=row.endpoint_id, rule_id=row.rule_id, body=row.body)
-        return Claim(message=message, attempts=row.attempts - row.attempts_before_retry, token=token)
+        return Claim(message=message, attempts=row.attempts - row.attempts_before_retry, token=token, health=health)
 
-    def settle(self, claim: Claim, outcome: Outcome, step: Step, now: dt.datetime) -> bool:
+    def settle(
+        self,
+        claim: Claim,
+        outcome: Outcome,
+        step: Step,
+        now: dt.datetime,
+        health: EndpointHealth | None = None,
+        notices: Sequence[Message] = (),
+    ) -> bool:
         """Store what one try came to; False, and nothing stored, when somebody else took over."""
         change: dict[str, object]
         match step:
@@ -274,6 +318,7 @@ class SqlLedger:
         detail = outcome.detail[:_MAX_DETAIL]
         change |= {
             "token": None,
+            "scheduled_at": now,
             "attempts": outbox.c.attempts + 1,
             "last_result": str(outcome.result),
             "last_detail": detail,
@@ -290,7 +335,53 @@ class SqlLedger:
             if connection.execute(outbox.update().where(mine).values(**change)).rowcount != 1:
                 return False
             connection.execute(attempts.insert(), tried)
+            if health is not None:
+                _store_health(connection, claim.message.endpoint_id, claim.health, health, now, notices)
         return True
+
+    def health(self, endpoint_id: str) -> EndpointHealth:
+        """Return what is known of an endpoint; of one never heard of, that it is working."""
+        with self._reading() as connection:
+            return _health(connection, endpoint_id)
+
+    def set_health(
+        self,
+        endpoint_id: str,
+        before: EndpointHealth,
+        after: EndpointHealth,
+        now: dt.datetime,
+        notices: Sequence[Message] = (),
+    ) -> bool:
+        """Store *after* and the notices; False, and nothing stored, when the state is no longer that of *before*."""
+        with self._writing() as connection:
+            return _store_health(connection, endpoint_id, before, after, now, notices)
+
+    def retired_keys(
+        self, endpoint_id: str, fingerprints: Sequence[str], now: dt.datetime
+    ) -> Mapping[str, dt.datetime]:
+        """Say since when each of an endpoint's keys but the first has stood behind another one; remember it."""
+        old = [item for item in dict.fromkeys(fingerprints) if item != fingerprints[0]]
+        mine = endpoint_keys.c.endpoint_id == endpoint_id
+        with self._writing() as connection:
+            connection.execute(endpoint_keys.delete().where(mine & endpoint_keys.c.fingerprint.not_in(old)))
+            rows = connection.execute(sa.select(endpoint_keys).where(mine))
+            known: dict[str, dt.datetime] = {row.fingerprint: row.retired_at for row in rows}
+            for item in old:
+                if item not in known:
+                    row = {"endpoint_id": endpoint_id, "fingerprint": item, "retired_at": now}
+                    connection.execute(endpoint_keys.insert(), row)
+        return {item: known.get(item, now) for item in old}
+
+    def backlog(self) -> Mapping[str, Mapping[str, int]]:
+        """Count messages by endpoint and state."""
+        query = sa.select(outbox.c.endpoint_id, outbox.c.state, sa.func.count()).group_by(
+            outbox.c.endpoint_id, outbox.c.state
+        )
+        counts: dict[str, dict[str, int]] = {}
+        with self._reading() as connection:
+            for endpoint_id, state, count in connection.execute(query):
+                counts.setdefault(endpoint_id, {})[state] = count
+        return counts
 
     def outbox(self, *, states: Sequence[str], limit: int) -> Sequence[OutboxRow]:
         """Return messages in these states, newest first."""
@@ -321,14 +412,32 @@ class SqlLedger:
         which = outbox.c.state == "dead"
         if ids is not None:
             which &= outbox.c.id.in_(ids)
-        fresh = {"state": "pending", "due_at": now, "settled_at": None, "attempts_before_retry": outbox.c.attempts}
+        return self._make_due(which, now)
+
+    def recover(self, endpoint_id: str | None, since: dt.datetime, now: dt.datetime) -> int:
+        """Make every message made at *since* or later and not delivered due now, in the order they were made in."""
+        which = outbox.c.state.in_(["pending", "dead"]) & outbox.c.token.is_(None) & (outbox.c.created_at >= since)
+        if endpoint_id is not None:
+            which &= outbox.c.endpoint_id == endpoint_id
+        return self._make_due(which, now)
+
+    def _make_due(self, which: sa.ColumnElement[bool], now: dt.datetime) -> int:
+        fresh = {
+            "state": "pending",
+            "due_at": outbox.c.created_at,  # all are due, and those made first are due longest
+            "scheduled_at": now,
+            "settled_at": None,
+            "attempts_before_retry": outbox.c.attempts,
+        }
         with self._writing() as connection:
             return connection.execute(outbox.update().where(which).values(**fresh)).rowcount
 
     def queues(self, now: dt.datetime) -> Mapping[str, Queue]:
         """Return what waits, by endpoint; an endpoint for which nothing does is no key."""
+        # A message that was made due again stands at the time it was made; it has been due since that was decided.
+        since = sa.case((outbox.c.due_at < outbox.c.scheduled_at, outbox.c.scheduled_at), else_=outbox.c.due_at)
         query = (  # of index ix_outbox_due alone: asked every few seconds, it must not read the bodies
-            sa.select(outbox.c.endpoint_id, sa.func.count(), sa.func.min(outbox.c.due_at, type_=UtcDateTime))
+            sa.select(outbox.c.endpoint_id, sa.func.count(), sa.func.min(since, type_=UtcDateTime))
             .where(outbox.c.due_at.is_not(None))
             .group_by(outbox.c.endpoint_id)
         )
@@ -358,6 +467,7 @@ class SqlLedger:
             messages = counts(connection, outbox.c.state)
             n_articles = connection.scalar(sa.select(sa.func.count()).select_from(articles)) or 0
             n_matches = connection.scalar(sa.select(sa.func.count()).select_from(matches)) or 0
+            n_alerts = connection.scalar(sa.select(sa.func.count()).where(outbox.c.article_id.is_not(None))) or 0
             expected = connection.scalar(sa.select(sa.func.coalesce(sa.func.sum(matches.c.n_messages), 0))) or 0
             stuck = connection.scalar(
                 sa.select(sa.func.count())
@@ -370,8 +480,8 @@ class SqlLedger:
                 f"{by_state.get('scored', 0)} files are scored but {n_articles} articles are stored",
             ),
             (
-                sum(messages.values()) == expected,
-                f"the matches asked for {expected} messages but {sum(messages.values())} are stored",
+                n_alerts == expected,
+                f"the matches asked for {expected} messages but {n_alerts} are stored",
             ),
             (not stuck, f"{stuck} messages are neither due nor settled"),
         )
@@ -428,6 +538,9 @@ class SqlLedger:
             )
         if current == scripts.get_current_head():
             return
+        if not migrate and current is not None:
+            how = "`classifier once` or `classifier watch` brings it up to date"
+            raise LedgerError(self._where, f"the ledger was written by an older version of this program; {how}")
         if not migrate:
             raise LedgerError(self._where, "no ledger here yet; `classifier once` or `classifier watch` makes it")
         with self._engine.begin() as connection:
@@ -459,7 +572,55 @@ class SqlLedger:
             raise LedgerError(self._where, f"the database refuses: {type(error).__name__}") from error
 
 
-def _outbox_row(message: Message, article_id: str, now: dt.datetime) -> dict[str, object]:
+def _is_due(endpoint_id: str, now: dt.datetime) -> sa.ColumnElement[bool]:
+    """
+    Return what holds for messages that may be tried now.
+
+    Instants that cannot be, because the clock was set back since they were stored, hold nothing up.
+    """
+    is_closed = (endpoints.c.state == EndpointState.DISABLED) | (
+        (endpoints.c.paused_until > now) & (endpoints.c.failed_at <= now + CLOCK_SLACK)
+    )
+    return (
+        (outbox.c.endpoint_id == endpoint_id)
+        & outbox.c.due_at.is_not(None)
+        & ((outbox.c.due_at <= now) | (outbox.c.scheduled_at > now + CLOCK_SLACK))
+        & ~sa.exists().where((endpoints.c.id == endpoint_id) & is_closed)
+    )
+
+
+def _health(connection: sa.Connection, endpoint_id: str) -> EndpointHealth:
+    row = connection.execute(sa.select(endpoints).where(endpoints.c.id == endpoint_id)).mappings().one_or_none()
+    if row is None:
+        return EndpointHealth()
+    values = {key: value for key, value in row.items() if key not in {"id", "state"}}
+    return EndpointHealth(state=EndpointState(row["state"]), **values)
+
+
+def _store_health(
+    connection: sa.Connection,
+    endpoint_id: str,
+    before: EndpointHealth,
+    after: EndpointHealth,
+    now: dt.datetime,
+    notices: Sequence[Message],
+) -> bool:
+    mine = endpoints.c.id == endpoint_id
+    state = connection.scalar(sa.select(endpoints.c.state).where(mine))
+    if (state or EndpointState.WORKING) != before.state:
+        return False
+    values = {field.name: getattr(after, field.name) for field in fields(after)}
+    values |= {"state": str(after.state), "reason": after.reason[:_MAX_DETAIL]}
+    if state is None:
+        connection.execute(endpoints.insert(), {"id": endpoint_id, **values})
+    else:
+        connection.execute(endpoints.update().where(mine).values(**values))
+    for notice in notices:
+        connection.execute(outbox.insert(), _outbox_row(notice, None, now))
+    return True
+
+
+def _outbox_row(message: Message, article_id: str | None, now: dt.datetime) -> dict[str, object]:
     return {
         "id": message.id,
         "article_id": article_id,
@@ -470,6 +631,7 @@ def _outbox_row(message: Message, article_id: str, now: dt.datetime) -> dict[str
         "attempts": 0,
         "attempts_before_retry": 0,
         "due_at": now,
+        "scheduled_at": now,
         "created_at": now,
     }
 

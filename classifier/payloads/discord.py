@@ -10,7 +10,7 @@ description 4,096, footer 2,048 characters, 6,000 over all embeds. There is no `
 
 from typing import Any
 
-from classifier.payloads.notices import Digest, Notice, timestamp
+from classifier.payloads.summaries import Digest, Summary, timestamp
 from classifier.payloads.text import cut, discord, length
 from classifier.payloads.wording import (
     digest_dateline,
@@ -28,20 +28,20 @@ _ALERT_COLOUR, _REVIEW_COLOUR = 0x1F6FEB, 0x8B949E
 Payload = dict[str, Any]
 
 
-def compose(notice: Notice) -> Payload:
+def compose(summary: Summary) -> Payload:
     """Return the message of an alert."""
-    words = word(notice)
+    words = word(summary)
     lines = [_line(line) for line in (words.dateline, *words.reasons, words.others) if line]
     lines += [f"> {_line(quote)}" for quote in words.quotes]
     embed: Payload = {
         "title": discord(words.heading, MAX_TITLE),
         "description": "\n".join(lines),
-        "color": _ALERT_COLOUR if notice.strength[0] else _REVIEW_COLOUR,
-        "timestamp": timestamp(notice.created_at),
+        "color": _ALERT_COLOUR if summary.strength[0] else _REVIEW_COLOUR,
+        "timestamp": timestamp(summary.created_at),
         "footer": {"text": cut(" \u00b7 ".join(words.origin), MAX_FOOTER)},
     }
-    if notice.link:
-        embed["url"] = notice.link
+    if summary.link:
+        embed["url"] = summary.link
     return _message([embed])
 
 
@@ -62,6 +62,12 @@ def compose_digest(digest: Digest) -> Payload:
         title = discord(section_heading(section), MAX_TITLE)
         embeds.append({"title": title, "description": "\n".join(lines), "color": _ALERT_COLOUR})
     return _message(embeds)
+
+
+def compose_note(heading: str, lines: list[str]) -> Payload:
+    """Return the message of a few plain lines."""
+    description = "\n".join(map(_line, lines or [heading]))
+    return _message([{"title": discord(heading, MAX_TITLE), "description": description, "color": _REVIEW_COLOUR}])
 
 
 def fits(payload: Payload) -> bool:

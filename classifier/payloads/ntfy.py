@@ -9,7 +9,7 @@ Limits: https://docs.ntfy.sh/publish/#limitations: 4,096 bytes of message, a lon
 
 from typing import Any
 
-from classifier.payloads.notices import Digest, Notice
+from classifier.payloads.summaries import Digest, Summary
 from classifier.payloads.text import cut, n_bytes
 from classifier.payloads.wording import digest_heading, digest_lines, lines
 
@@ -20,19 +20,24 @@ _NORMAL, _LOW = 3, 2  # with and without a sound
 Payload = dict[str, Any]
 
 
-def compose(notice: Notice, topic: str) -> Payload:
+def compose(summary: Summary, topic: str) -> Payload:
     """Return the message of an alert."""
-    is_sure, _ = notice.strength
-    payload = _message(topic, notice.heading, lines(notice)) | {
+    is_sure, _ = summary.strength
+    payload = _message(topic, summary.heading, lines(summary)) | {
         "priority": _NORMAL if is_sure else _LOW,
-        "tags": [tag.label for tag in notice.reasons[:MAX_TAGS]],
+        "tags": [tag.label for tag in summary.reasons[:MAX_TAGS]],
     }
-    return payload | ({"click": notice.link} if notice.link else {})
+    return payload | ({"click": summary.link} if summary.link else {})
 
 
 def compose_digest(digest: Digest, topic: str) -> Payload:
     """Return the message of a digest."""
     return _message(topic, digest_heading(digest), digest_lines(digest)) | {"priority": _NORMAL}
+
+
+def compose_note(heading: str, lines: list[str], topic: str) -> Payload:
+    """Return the message of a few plain lines."""
+    return _message(topic, heading, lines or [heading]) | {"priority": _NORMAL}
 
 
 def fits(payload: Payload) -> bool:

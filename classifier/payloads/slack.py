@@ -11,7 +11,7 @@ elements. The whole is kept below 12,000 characters: Slack refuses long messages
 
 from typing import Any
 
-from classifier.payloads.notices import Digest, Notice
+from classifier.payloads.summaries import Digest, Summary
 from classifier.payloads.text import host_of, length, slack
 from classifier.payloads.wording import (
     digest_dateline,
@@ -28,12 +28,12 @@ _MAX_STORY_TITLE = 300
 Payload = dict[str, Any]
 
 
-def compose(notice: Notice) -> Payload:
+def compose(summary: Summary) -> Payload:
     """Return the message of an alert."""
-    words = word(notice)
+    words = word(summary)
     blocks = [_header(words.heading)]
     above = [_plain(words.dateline, MAX_ELEMENT)] if words.dateline else []
-    above += [_link(notice.link)] if notice.link else []
+    above += [_link(summary.link)] if summary.link else []
     blocks += [{"type": "context", "elements": above}] if above else []
     blocks.append(_section("\n".join([*words.reasons, words.others]).strip()))
     blocks += [_section(quote) for quote in words.quotes]
@@ -58,6 +58,11 @@ def compose_digest(digest: Digest) -> Payload:
     footer = digest_footer(digest)
     blocks += [{"type": "context", "elements": [_plain(footer, MAX_ELEMENT)]}] if footer else []
     return _message(digest_heading(digest), blocks)
+
+
+def compose_note(heading: str, lines: list[str]) -> Payload:
+    """Return the message of a few plain lines."""
+    return _message(heading, [_header(heading), _section("\n".join(lines) or heading)])
 
 
 def fits(payload: Payload) -> bool:

@@ -13,8 +13,8 @@ https://learn.microsoft.com/en-us/microsoftteams/platform/webhooks-and-connector
 
 from typing import Any
 
-from classifier.payloads.notices import Digest, Notice
 from classifier.payloads.standard import encode
+from classifier.payloads.summaries import Digest, Summary
 from classifier.payloads.text import cut, host_of
 from classifier.payloads.wording import (
     digest_dateline,
@@ -31,15 +31,15 @@ _MAX_SUMMARY, _MAX_LINE = 200, 1_500
 Payload = dict[str, Any]
 
 
-def compose(notice: Notice) -> Payload:
+def compose(summary: Summary) -> Payload:
     """Return the message of an alert."""
-    words = word(notice)
+    words = word(summary)
     body = [_text(words.heading, size="Large", weight="Bolder")]
     body += [_text(words.dateline, isSubtle=True)] if words.dateline else []
     body += [_text(line) for line in (*words.reasons, words.others) if line]
     body += [_text(quote, italic=True) for quote in words.quotes]
     body.append(_text(" \u00b7 ".join(words.origin), isSubtle=True, size="Small"))
-    actions = [_open(notice.link) | {"title": f"Open {host_of(notice.link)}"}] if notice.link else []
+    actions = [_open(summary.link) | {"title": f"Open {host_of(summary.link)}"}] if summary.link else []
     return _message(words.heading, body, actions)
 
 
@@ -58,6 +58,11 @@ def compose_digest(digest: Digest) -> Payload:
     footer = digest_footer(digest)
     body += [_text(footer, isSubtle=True)] if footer else []
     return _message(digest_heading(digest), body, [])
+
+
+def compose_note(heading: str, lines: list[str]) -> Payload:
+    """Return the message of a few plain lines."""
+    return _message(heading, [_text(heading, size="Large", weight="Bolder"), *map(_text, lines)], [])
 
 
 def fits(payload: Payload) -> bool:

@@ -30,7 +30,7 @@ from markupsafe import Markup
 from classifier.alerts import ALERT_TYPE, DIGEST_TYPE, Evidence, Quote
 from classifier.errors import ConfigError, Problem
 from classifier.payloads import Format, standard
-from classifier.payloads.notices import Digest, Notice, make_digest, notice_record, timestamp
+from classifier.payloads.summaries import Digest, Summary, make_digest, summary_record, timestamp
 from classifier.payloads.text import cut
 from classifier.payloads.wording import digest_heading, digest_lines, lines
 from classifier.tags import Band, Tag
@@ -113,12 +113,12 @@ def parse_template(source: str, name: str) -> Format:
         problems = tuple(Problem(f"line {fault.line}", fault.message) for fault in error.faults)
         raise ConfigError(name, problems) from error
 
-    def compose(notice: Notice) -> Any:  # noqa: ANN401 - any JSON
-        is_bare = not any(item.quotes or item.terms or item.against for item in notice.evidence.values())
+    def compose(summary: Summary) -> Any:  # noqa: ANN401 - any JSON
+        is_bare = not any(item.quotes or item.terms or item.against for item in summary.evidence.values())
         try:
-            return _render(template, _alert_context(notice), must_fit=is_bare)
+            return _render(template, _alert_context(summary), must_fit=is_bare)
         except _Fault as fault:
-            return standard.compose(notice) | {"fault": f"the template failed: {fault}"}
+            return standard.compose(summary) | {"fault": f"the template failed: {fault}"}
 
     def compose_digest(digest: Digest) -> Any:  # noqa: ANN401 - any JSON
         try:
@@ -126,7 +126,14 @@ def parse_template(source: str, name: str) -> Format:
         except _Fault as fault:
             return standard.compose_digest(digest) | {"fault": f"the template failed: {fault}"}
 
-    return Format("template", compose, compose_digest, standard.fits)
+    def compose_note(heading: str, lines: list[str]) -> Any:  # noqa: ANN401 - any JSON
+        context = _digest_context(SAMPLE_DIGESTS[1]) | {"type": heading, "title": heading, "text": "\n".join(lines)}
+        try:
+            return _render(template, context, must_fit=True)
+        except _Fault as fault:
+            return {"type": heading, "data": {"text": lines}, "fault": f"the template failed: {fault}"}
+
+    return Format("template", compose, compose_digest, compose_note, standard.fits)
 
 
 # -- the language ----------------------------------------------------------------------------------------------------
@@ -410,24 +417,24 @@ def _one_line(error: Exception) -> str:
 # -- what a template can say -----------------------------------------------------------------------------------------
 
 
-def _alert_context(notice: Notice) -> dict[str, Any]:
-    record = notice_record(notice)
+def _alert_context(summary: Summary) -> dict[str, Any]:
+    record = summary_record(summary)
     return {
         "type": ALERT_TYPE,
-        "timestamp": timestamp(notice.created_at),
-        "title": notice.heading,
-        "text": "\n".join(lines(notice)),
-        "link": notice.link,
-        "date": notice.date,
-        "source": notice.source,
-        "file_name": notice.file_name,
-        "article_id": notice.article_id,
+        "timestamp": timestamp(summary.created_at),
+        "title": summary.heading,
+        "text": "\n".join(lines(summary)),
+        "link": summary.link,
+        "date": summary.date,
+        "source": summary.source,
+        "file_name": summary.file_name,
+        "article_id": summary.article_id,
         "rule": record["rule"],
         "tags": [{"facet": facet, **tag} for facet, tags in record["tags"].items() for tag in tags],
         "matched": record["matched"],
         "evidence": [{"label": label, **item} for label, item in record["evidence"].items()],
-        "model": notice.model,
-        "truncated": notice.is_truncated,
+        "model": summary.model,
+        "truncated": summary.is_truncated,
         "sections": [],
         "left_out": 0,
     }
@@ -456,7 +463,7 @@ def _digest_context(digest: Digest) -> dict[str, Any]:
                         "title": story.lead.heading,
                         "link": story.lead.link,
                         "n_files": story.n_files,
-                        "alerts": [_alert_context(notice) for notice in story.notices],
+                        "alerts": [_alert_context(summary) for summary in story.summaries],
                     }
                     for story in section.stories
                 ],
@@ -472,14 +479,14 @@ _NOW = dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
 
 def _sample(
     title: str, *, labels: Sequence[str] = ("charging_swapping",), quote: str = "", bare: bool = False
-) -> Notice:
+) -> Summary:
     tags = tuple(Tag(label, 0.97 - i / 10, Band.REVIEW if i else Band.ALERT) for i, label in enumerate(labels))
     evidence = Evidence(
         quotes=(Quote(quote or f"{title}, the city said.", 120, 180, 2.5), Quote("It starts in May.", 181, 198, 0.4)),
         terms=(("charging piles", 1.75), ("subsidy", 0.8)),
         against=(("court", -0.25),),
     )
-    return Notice(
+    return Summary(
         rule_id="nev-money",
         rule_version="63917246",
         article_id="ace7de553ce1c6f7" * 4,
@@ -512,7 +519,7 @@ SAMPLES = (
 )
 SAMPLE_DIGESTS = (
     make_digest(
-        SAMPLES, since=_NOW - dt.timedelta(days=1), until=_NOW, story_of=lambda notice: notice.title, n_left_out=3
+        SAMPLES, since=_NOW - dt.timedelta(days=1), until=_NOW, story_of=lambda summary: summary.title, n_left_out=3
     ),
     make_digest((), since=_NOW - dt.timedelta(days=1), until=_NOW),
 )

@@ -1,5 +1,5 @@
 """
-What the formats for people have in common: the words of a notice and of a digest, line by line, not yet escaped.
+What the formats for people have in common: the words of a summary and of a digest, line by line, not yet escaped.
 
 Keeps: no line is empty, and none holds a line break.
 """
@@ -8,7 +8,7 @@ import datetime as dt
 from dataclasses import dataclass
 
 from classifier.alerts import Evidence
-from classifier.payloads.notices import Digest, Notice, Section, Story
+from classifier.payloads.summaries import Digest, Section, Story, Summary
 from classifier.tags import Tag
 
 MAX_REASONS = 15  # labels with a line of their own
@@ -19,7 +19,7 @@ MAX_RULES_NAMED = 5
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wording:
     """
-    One notice in words.
+    One summary in words.
 
     Attributes:
         heading: what it is about.
@@ -38,28 +38,28 @@ class Wording:
     origin: tuple[str, ...]
 
 
-def word(notice: Notice) -> Wording:
-    """Put *notice* into words."""
-    reasons = notice.reasons[:MAX_REASONS]
-    others = [tag for tags in notice.tags.values() for tag in tags if tag not in reasons]
+def word(summary: Summary) -> Wording:
+    """Put *summary* into words."""
+    reasons = summary.reasons[:MAX_REASONS]
+    others = [tag for tags in summary.tags.values() for tag in tags if tag not in reasons]
     return Wording(
-        heading=notice.heading,
-        dateline=" \u00b7 ".join(part for part in (notice.date, notice.source) if part),
-        reasons=tuple(_reason(tag, notice.evidence.get(tag.label)) for tag in reasons),
+        heading=summary.heading,
+        dateline=" \u00b7 ".join(part for part in (summary.date, summary.source) if part),
+        reasons=tuple(_reason(tag, summary.evidence.get(tag.label)) for tag in reasons),
         others="also " + ", ".join(map(_tag, others)) if others else "" if reasons else "no tags",
-        quotes=tuple(_quotes(notice)),
+        quotes=tuple(_quotes(summary)),
         origin=(
-            f"rule {notice.rule_id}, version {notice.rule_version}",
-            f"file {notice.file_name}",
-            f"model {notice.model}",
+            f"rule {summary.rule_id}, version {summary.rule_version}",
+            f"file {summary.file_name}",
+            f"model {summary.model}",
         )
-        + (("shortened",) if notice.is_truncated else ()),
+        + (("shortened",) if summary.is_truncated else ()),
     )
 
 
-def lines(notice: Notice) -> list[str]:
-    """Return all of a notice but its heading as plain lines."""
-    words = word(notice)
+def lines(summary: Summary) -> list[str]:
+    """Return all of a summary but its heading as plain lines."""
+    words = word(summary)
     return [
         *filter(None, (words.dateline,)),
         *words.reasons,
@@ -95,7 +95,7 @@ def section_heading(section: Section) -> str:
 def story_lines(story: Story) -> list[str]:
     """Say what a story is about, below its heading: tags, rules, files, and the strongest sentence if there is one."""
     lead = story.lead
-    rules = list(dict.fromkeys(notice.rule_id for notice in story.notices))
+    rules = list(dict.fromkeys(summary.rule_id for summary in story.summaries))
     named = ", ".join(rules[:MAX_RULES_NAMED]) + (", \u2026" if len(rules) > MAX_RULES_NAMED else "")
     about = [", ".join(map(_tag, lead.reasons)), f"rule {named}"]
     about += [f"seen in {story.n_files} files"] if story.n_files > 1 else [f"file {lead.file_name}"]
@@ -129,10 +129,10 @@ def _terms(terms: tuple[tuple[str, float], ...]) -> str:
     return ", ".join(f"{term} {weight:+.2f}" for term, weight in terms[:MAX_WORDS])
 
 
-def _quotes(notice: Notice) -> list[str]:
+def _quotes(summary: Summary) -> list[str]:
     weights: dict[str, float] = {}
     carried: dict[str, list[str]] = {}
-    for label, evidence in notice.evidence.items():
+    for label, evidence in summary.evidence.items():
         for quote in evidence.quotes:
             if quote.text:
                 weights[quote.text] = weights.get(quote.text, 0.0) + quote.weight

@@ -1,20 +1,21 @@
 """What every ledger promises, asked of the fake and of SQLite alike; then what only a database can get wrong."""
 
 import datetime as dt
-import hashlib
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fakes import FakeLedger, version_of
+from messages import scored
+from sqlalchemy.event import listen
 
-from classifier import Article, LedgerError, Match, Rule, Tag, Tags, parse_article
+from classifier import LedgerError
 from classifier.adapters.ledger import SqlLedger
-from classifier.alerts import Alert, MessageId
-from classifier.delivery import Dead, Delivered, Message, Outcome, Result, RetryAt
-from classifier.ports import Duplicate, Ledger, Queue, Rejected, Scored
-from classifier.tags import Band
+from classifier.alerts import MessageId
+from classifier.delivery import Dead, Delivered, Outcome, Result, RetryAt
+from classifier.ports import Duplicate, Ledger, Queue, Rejected
 
 NOW = dt.datetime(2026, 1, 2, 3, 4, 5, 678_901, tzinfo=dt.UTC)
 LEASE = dt.timedelta(seconds=60)
@@ -44,34 +45,6 @@ def sqlite(tmp_path: Path) -> Iterator[SqlLedger]:
     real = SqlLedger(f"sqlite:///{tmp_path / 'ledger.db'}")
     yield real
     real.close()
-
-
-def article_of(text: str) -> Article:
-    """Return an article of one sentence."""
-    return parse_article(f"{text}\n\nThe city said so.".encode(), "a.txt")
-
-
-def scored(text: str, *endpoints: str) -> Scored:
-    """Return a verdict with one match and one message per endpoint; no endpoint, no match."""
-    article = article_of(text)
-    tag = Tag("wind", 0.9, Band.ALERT)
-    tags = Tags({"sectors": (tag,)})
-    rule = Rule(id="r", wanted={"sectors": frozenset({"wind"})}, bands=frozenset({Band.ALERT}), to=endpoints)
-    alert = Alert(
-        match=Match(rule=rule, reasons=(tag,)), article=article, tags=tags, evidence={}, model="m@1", created_at=NOW
-    )
-    messages = [
-        Message(
-            id=MessageId(f"msg_{hashlib.sha256((text + e).encode()).hexdigest()[:8]}"),
-            endpoint_id=e,
-            rule_id="r",
-            body=text.encode(),
-        )
-        for e in endpoints
-    ]
-    return Scored(
-        article=article, tags=tags, model="m@1", alerts=(alert,) if endpoints else (), messages=tuple(messages)
-    )
 
 
 def test_unrecorded_leaves_out_what_has_a_verdict(ledger: Ledger) -> None:
@@ -385,11 +358,25 @@ def test_queues_count_what_waits_by_endpoint(ledger: Ledger) -> None:
     assert dict(ledger.queues(NOW)) == {"desk": Queue(pending=3, oldest_due_s=0.0)}
 
 
+def test_a_message_made_due_again_has_been_due_since_then(ledger: Ledger) -> None:
+    """Not since it was made, which decides the order only: an alarm on the age must not go off by `outbox recover`."""
+    ledger.record(version_of("a", b"1"), scored("one", "desk"), NOW)
+    claim = ledger.claim("desk", NOW, LEASE)
+    assert claim is not None
+    ledger.settle(claim, OK, Dead(), NOW)
+    assert ledger.retry(None, later(500_000)) == 1
+
+    assert dict(ledger.queues(later(500_007))) == {"desk": Queue(pending=1, oldest_due_s=7.0)}
+
+
 def test_the_queue_is_read_from_its_index_alone(sqlite: SqlLedger) -> None:
     """It is asked for every few seconds: bodies and delivered messages must not be read for it."""
-    query = "SELECT endpoint_id, count(*), min(due_at) FROM outbox WHERE due_at IS NOT NULL GROUP BY endpoint_id"
+    asked: list[tuple[str, Any]] = []
+    listen(sqlite._engine, "before_cursor_execute", lambda _c, _u, query, values, *_: asked.append((query, values)))
+    sqlite.queues(NOW)
+    [query, values] = next(item for item in asked if item[0].startswith("SELECT"))
     with sqlite._engine.connect() as connection:
-        plan = [row.detail for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}")]
+        plan = [row.detail for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}", values)]
 
     assert plan == ["SCAN outbox USING COVERING INDEX ix_outbox_due"]
 

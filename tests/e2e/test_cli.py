@@ -253,8 +253,8 @@ def test_compare_shows_what_changes(tmp_path: Path, corpus_rows: list[dict[str, 
     model = load_model()
     bands = {label: Bands(None, 0.999) for label in model.labels}
     save_model(mine, dataclasses.replace(model, name="mine", bands=bands), None, {}, "")
-    one_facet = dataclasses.replace(model, name="other", taxonomy=Taxonomy(model.taxonomy.facets[::-1]))
-    save_model(other, one_facet, None, {}, "")
+    facets = tuple(dataclasses.replace(facet, needs=None) for facet in model.taxonomy.facets[::-1])
+    save_model(other, dataclasses.replace(model, name="other", taxonomy=Taxonomy(facets)), None, {}, "")
     [record] = records(run("compare", ROOT / "models/nev-policy", mine, corpus, "--json"))
     shown, refused = run("compare", mine, ROOT / "models/nev-policy", corpus), run("compare", mine, other, corpus)
 

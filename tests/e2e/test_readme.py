@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from classifier.adapters.webhook import AllowedRange, Endpoint, HttpSender
+from classifier.adapters.webhook import Endpoint, HttpSender
+from classifier.addresses import parse_allowed
 from classifier.alerts import MessageId
 from classifier.app import check_settings, utc_now
 from classifier.delivery import Message, Result
 from classifier.payloads.template import SAMPLES, parse_template
-from classifier.settings import parse_allowed
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -112,7 +112,7 @@ def test_format_snippet_is_valid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_template_snippet_is_valid() -> None:
     """It passes the check and gives what it says."""
-    body = parse_template(_blocks("jinja")[0], "README").render_notice(SAMPLES[0])
+    body = parse_template(_blocks("jinja")[0], "README").render_summary(SAMPLES[0])
 
     assert json.loads(body)["tags"] == ["charging_swapping 0.97", "subsidy_grant 0.99"]
 
@@ -132,7 +132,7 @@ def test_receiver_snippet_verifies_what_the_daemon_sends(tmp_path: Path) -> None
             id="desk",
             url=f"http://127.0.0.1:{port}/",
             keys=(key,),
-            allow=(AllowedRange(*parse_allowed(f"127.0.0.1/32:{port}")),),
+            allow=(parse_allowed(f"127.0.0.1/32:{port}"),),
         )
         return HttpSender([endpoint], clock=utc_now, total_timeout_s=5, connect_timeout_s=2).send(message, 1).result
 

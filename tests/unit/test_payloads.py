@@ -21,17 +21,18 @@ from classifier.payloads import (
     STANDARD,
     Digest,
     Format,
-    Notice,
+    Summary,
     discord,
     make_digest,
-    make_notice,
+    make_summary,
     ntfy,
     ntfy_format,
+    render_notice,
     slack,
     standard,
     teams,
 )
-from classifier.payloads.notices import MAX_TAGS, parse_notice
+from classifier.payloads.summaries import MAX_TAGS, parse_summary
 from classifier.payloads.text import length
 from classifier.tags import Band, Tag, Tags
 
@@ -94,7 +95,7 @@ def _hand_made(
 
 
 def _digest(*alerts: Alert, n_left_out: int = 0) -> Digest:
-    return make_digest([make_notice(alert) for alert in alerts], since=NOW, until=NOW, n_left_out=n_left_out)
+    return make_digest([make_summary(alert) for alert in alerts], since=NOW, until=NOW, n_left_out=n_left_out)
 
 
 def _strings(node: object) -> Iterator[str]:
@@ -118,10 +119,10 @@ def _made(form: Format) -> dict[str, object]:
     alert = _hand_made()
     hostile = _hand_made(HOSTILE, name=f"{HOSTILE[:40]}.txt", sentences=(HOSTILE,), score=0.95, term=HOSTILE[:40])
     digest = make_digest(
-        [make_notice(alert), make_notice(_hand_made(rule="all")), make_notice(hostile)],
+        [make_summary(alert), make_summary(_hand_made(rule="all")), make_summary(hostile)],
         since=NOW - dt.timedelta(days=1),
         until=NOW,
-        story_of=lambda notice: notice.title,
+        story_of=lambda summary: summary.title,
         n_files={"City Pays for Charging Piles": 3},
         n_left_out=2,
     )
@@ -334,7 +335,7 @@ def _alerts(draw: st.DrawFn) -> Alert:
     word, band = draw(st.sampled_from(["label", "a_b" * 19])), draw(st.sampled_from(Band))
     tags = tuple(Tag(f"{word}_{i}", 1 - i / 100, band) for i in range(draw(st.sampled_from([0, 1, 3, 16, 60]))))
     texts = [draw(HOSTILE_TEXT) for _ in range(4)]
-    weight = draw(st.floats())
+    weight = draw(st.floats(allow_nan=False, allow_infinity=False))
     shared = [
         Evidence(
             quotes=tuple(Quote(text + str(i), i, i + 9, weight / (i + 1)) for i, text in enumerate(texts[:n])),
@@ -373,13 +374,15 @@ def test_m2_no_alert_makes_a_payload_beyond_the_limits_or_lets_markup_through(al
 @settings(max_examples=20)
 def test_m2_no_digest_makes_a_payload_beyond_the_limits_or_lets_markup_through(alerts: list[Alert], n: int) -> None:
     """However many stories there are; and no story is lost without being counted."""
-    notices = [replace(make_notice(alert), article_id=f"{i}-{k}") for k in range(n) for i, alert in enumerate(alerts)]
-    digest = make_digest(notices, since=NOW, until=NOW, n_left_out=1)
+    summaries = [
+        replace(make_summary(alert), article_id=f"{i}-{k}") for k in range(n) for i, alert in enumerate(alerts)
+    ]
+    digest = make_digest(summaries, since=NOW, until=NOW, n_left_out=1)
     for name, form in FORMATS.items():
         _check(name, form.render_digest(digest))
     data = json.loads(STANDARD.render_digest(digest))["data"]
 
-    assert data["alerts"] + data["left_out"] == len(notices) + 1
+    assert data["alerts"] + data["left_out"] == len(summaries) + 1
 
 
 @given(st.one_of(any_text, newsy_text), any_text)
@@ -423,11 +426,11 @@ def _with_room_for(form: Format, n: int) -> Format:
 
 def test_the_weakest_evidence_is_dropped_first() -> None:
     """Further sentences from the weakest on, then words, then the sentences that were left; the alert says so."""
-    notice = make_notice(_hand_made())
-    sizes = range(len(STANDARD.render_notice(notice)), 0, -1)
+    summary = make_summary(_hand_made())
+    sizes = range(len(STANDARD.render_summary(summary)), 0, -1)
     seen: list[tuple[int, int, int]] = []
     for size in sizes:
-        data = json.loads(_with_room_for(STANDARD, size).render_notice(notice))["data"]
+        data = json.loads(_with_room_for(STANDARD, size).render_summary(summary))["data"]
         records = data["evidence"].values()
         found = tuple(sum(len(record[kind]) for record in records) for kind in ("sentences", "terms", "against"))
         assert data["truncated"] is (found != (4, 3, 1))
@@ -496,19 +499,19 @@ def test_stories_are_grouped_by_their_sector_strongest_first() -> None:
     )
     wind = Tag("wind", 0.99, Band.ALERT)
     other = replace(other, tags=Tags({"sectors": (wind,)}), match=replace(other.match, reasons=(wind,)), evidence={})
-    notices = [make_notice(alert) for alert in (first, copy, other)]
-    story_of = {notices[0].article_id: "s1", notices[1].article_id: "s1", notices[2].article_id: "s2"}
+    summaries = [make_summary(alert) for alert in (first, copy, other)]
+    story_of = {summaries[0].article_id: "s1", summaries[1].article_id: "s1", summaries[2].article_id: "s2"}
 
-    def make(order: list[Notice]) -> Digest:
+    def make(order: list[Summary]) -> Digest:
         return make_digest(
-            order, since=NOW, until=NOW, story_of=lambda notice: story_of[notice.article_id], n_files={"s1": 7}
+            order, since=NOW, until=NOW, story_of=lambda summary: story_of[summary.article_id], n_files={"s1": 7}
         )
 
-    digest = make(notices)
+    digest = make(summaries)
 
-    assert make(notices[::-1]) == digest
+    assert make(summaries[::-1]) == digest
     assert [section.label for section in digest.sections] == ["wind", "charging_swapping"]
-    assert [(story.id, story.lead.title, len(story.notices), story.n_files) for story in digest.stories] == [
+    assert [(story.id, story.lead.title, len(story.summaries), story.n_files) for story in digest.stories] == [
         ("s2", "Wind", 1, 1),
         ("s1", "Piles", 2, 7),
     ]
@@ -517,10 +520,10 @@ def test_stories_are_grouped_by_their_sector_strongest_first() -> None:
 @given(_alerts())
 def test_a_notice_can_be_read_back(alert: Alert) -> None:
     """A digest of alerts sent or recorded long ago is made of what their messages say."""
-    notice = make_notice(alert)
-    record = json.loads(standard.encode(standard.compose(notice)))["data"]
+    summary = make_summary(alert)
+    record = json.loads(standard.encode(standard.compose(summary)))["data"]
 
-    assert standard.compose(parse_notice(record, NOW))["data"] == record
+    assert standard.compose(parse_summary(record, NOW))["data"] == record
 
 
 def test_a_notice_keeps_the_tags_that_met_the_rule_when_there_are_hundreds() -> None:
@@ -529,27 +532,70 @@ def test_a_notice_keeps_the_tags_that_met_the_rule_when_there_are_hundreds() -> 
     reason = Tag("weak_reason", 0.2, Band.REVIEW)
     alert = _hand_made()
     alert = replace(alert, tags=Tags({"sectors": (*others, reason)}), match=replace(alert.match, reasons=(reason,)))
-    notice = make_notice(replace(alert, evidence={}))
+    summary = make_summary(replace(alert, evidence={}))
 
-    assert [tag.label for tag in notice.tags["sectors"]] == [
+    assert [tag.label for tag in summary.tags["sectors"]] == [
         *(tag.label for tag in others[: MAX_TAGS - 1]),
         "weak_reason",
     ]
-    assert (notice.matched, notice.is_truncated) == (("weak_reason",), True)
+    assert (summary.matched, summary.is_truncated) == (("weak_reason",), True)
 
 
-def test_numbers_that_are_none_do_not_break_the_json() -> None:
-    """JSON has no infinity and no NaN."""
+def test_a_cut_headline_is_said_to_be_cut() -> None:
+    """So that nobody takes the beginning for the whole."""
+    whole, cut = (json.loads(STANDARD.render(_hand_made("x" * n)))["data"] for n in (500, 501))
+
+    assert (whole["truncated"], len(whole["article"]["title"])) == (False, 500)
+    assert (cut["truncated"], cut["article"]["title"]) == (True, "x" * 499 + "\u2026")
+
+
+@given(st.text(min_size=400, max_size=700).map(lambda text: text * 300))
+@settings(max_examples=20)
+def test_w14_a_huge_headline_is_cut_between_characters(headline: str) -> None:
+    """200 KB of anything, line separators included, become valid JSON of bounded size."""
+    alert = _hand_made()
+    alert = replace(alert, article=replace(alert.article, title=headline))
+    for name, form in FORMATS.items():
+        _check(name, form.render(alert))
+
+
+@given(HOSTILE_TEXT)
+def test_notes_are_within_the_limits_and_harmless(reason: str) -> None:
+    """What is told of endpoints and of our health reaches chats as well."""
+    facts = {"failures": 4, "last_status": None}
+    body = render_notice("desk", before="working", state="failing", reason=reason, facts=facts, now=NOW)
+    envelope = json.loads(body)
+
+    assert (envelope["type"], envelope["data"]["failures"]) == ("endpoint.failing", 4)
+    for name, form in FORMATS.items():
+        note = form.render_note(body)
+        if name == "standard":
+            assert note == body
+        else:
+            _check(name, note)
+            assert "failures" in note.decode()
+            assert "last_status" not in note.decode().replace("\\", "")
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_note_without_facts_is_a_message_too(name: str) -> None:
+    """Chats refuse empty texts."""
+    envelope = standard.encode({"type": "daemon.alive", "timestamp": "2026-01-02T03:04:05Z", "data": {}})
+
+    _check(name, FORMATS[name].render_note(envelope))
+
+
+def test_w14_a_score_that_is_no_number_is_never_sent() -> None:
+    """JSON has no NaN: making the bytes fails, and the pipeline turns that into a rejected file."""
     alert = _hand_made()
     tag = Tag("x", float("nan"), Band.ALERT)
     evidence = Evidence(quotes=(Quote("a", 0, 1, float("inf")),), terms=(("b", float("nan")),), against=())
     alert = replace(
         alert, tags=Tags({"sectors": (tag,)}), match=replace(alert.match, reasons=(tag,)), evidence={"x": evidence}
     )
-    data = json.loads(STANDARD.render(alert))["data"]
-
-    assert data["tags"]["sectors"] == [{"label": "x", "score": 0.0, "band": "alert"}]
-    assert data["evidence"]["x"]["terms"] == [{"term": "b", "weight": 0.0}]
+    for form in FORMATS.values():
+        with pytest.raises(ValueError, match="must be a finite number, got nan"):
+            form.render(alert)
 
 
 def test_ntfy_messages_name_their_topic_and_are_quiet_about_what_is_not_sure() -> None:

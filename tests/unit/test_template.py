@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from classifier import ConfigError
 from classifier.alerts import Evidence, Quote
 from classifier.payloads import Digest, Format, make_digest
-from classifier.payloads.notices import Notice
 from classifier.payloads.standard import MAX_BYTES
+from classifier.payloads.summaries import Summary
 from classifier.payloads.template import MAX_SOURCE, SAMPLE_DIGESTS, SAMPLES, parse_template
 
 NOW = dt.datetime(2026, 1, 2, tzinfo=dt.UTC)
@@ -34,9 +34,9 @@ EVERYTHING = """\
 """
 
 
-def _render(source: str, what: Notice | Digest) -> Any:
+def _render(source: str, what: Summary | Digest) -> Any:
     form: Format = parse_template(source, "t.json")
-    return json.loads(form.render_digest(what) if isinstance(what, Digest) else form.render_notice(what))
+    return json.loads(form.render_digest(what) if isinstance(what, Digest) else form.render_summary(what))
 
 
 def test_a_template_can_say_everything_there_is() -> None:
@@ -57,9 +57,9 @@ def test_a_template_can_say_everything_there_is() -> None:
 @given(st.text(st.characters(), max_size=60))
 def test_no_title_breaks_out_of_its_quotes(title: str) -> None:
     """It comes back as it was, whatever is in it."""
-    notice = replace(SAMPLES[0], title=title.encode("utf-8", "replace").decode())
+    summary = replace(SAMPLES[0], title=title.encode("utf-8", "replace").decode())
 
-    assert _render('{"a": "{{ title }}", "b": {{ title | tojson }}}', notice) == dict.fromkeys("ab", notice.heading)
+    assert _render('{"a": "{{ title }}", "b": {{ title | tojson }}}', summary) == dict.fromkeys("ab", summary.heading)
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ def test_a_template_that_is_too_long_is_not_read() -> None:
         parse_template(" " * MAX_SOURCE + "[]", "t.json")
 
 
-def _large(n: int) -> Notice:
+def _large(n: int) -> Summary:
     quotes = tuple(Quote("\u65b0" * 600, 0, 600, 3.0 - i) for i in range(3))
     evidence = Evidence(quotes=quotes, terms=(), against=())
     tags = tuple(replace(SAMPLES[0].tags["sectors"][0], label=f"label_{i}") for i in range(n))
@@ -207,7 +207,7 @@ def test_evidence_is_dropped_until_the_result_fits() -> None:
     form = parse_template(
         '{"title": "{{ title }}", "evidence": {{ evidence | tojson }}, "cut": {{ truncated }}}', "t.json"
     )
-    body = form.render_notice(_large(12))
+    body = form.render_summary(_large(12))
 
     assert MAX_BYTES - 2_000 < len(body) <= MAX_BYTES
     assert json.loads(body)["cut"] is True
@@ -222,9 +222,9 @@ def test_evidence_is_dropped_until_the_result_fits() -> None:
     ],
 )
 def test_an_alert_that_breaks_its_template_is_sent_as_standard_json_and_says_why(source: str) -> None:
-    """Nothing is lost, and whoever gets it notices."""
+    """Nothing is lost, and whoever gets it summaries."""
     form = parse_template(source, "t.json")
-    body = json.loads(form.render_notice(_large(30)))
+    body = json.loads(form.render_summary(_large(30)))
 
     assert body["type"] == "article.matched"
     assert body["data"]["article"]["title"] == SAMPLES[0].title
@@ -235,8 +235,8 @@ def test_a_digest_that_breaks_its_template_is_sent_as_standard_json_and_says_why
     """The same for many at once."""
     loops = "{% for s in sections %}" + "{% for t in s.stories %}" * 3
     form = parse_template("[" + loops + "1," + "{% endfor %}" * 4 + "0]", "t.json")
-    notices = [replace(SAMPLES[0], article_id=str(i), file_name=str(i)) for i in range(30)]
-    body = json.loads(form.render_digest(make_digest(notices, since=NOW, until=NOW)))
+    summaries = [replace(SAMPLES[0], article_id=str(i), file_name=str(i)) for i in range(30)]
+    body = json.loads(form.render_digest(make_digest(summaries, since=NOW, until=NOW)))
 
     assert body["type"] == "article.digest"
     assert "turns in all" in body["fault"]

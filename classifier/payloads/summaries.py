@@ -2,9 +2,9 @@
 An alert as every format shows it, several of them as a digest, and how both get shorter.
 
 Hides: which characters and how much of an article may be shown, and what is left out first when there is no room.
-Keeps: a `Notice` is small, clean and holds nothing of the article but what is shown; it can be written to JSON and read
-back (`notice_record`, `parse_notice`), so a digest can be made of alerts recorded long ago. All that is not evidence is
-bounded so tightly that a notice without evidence fits into every format.
+Keeps: a `Summary` is small, clean and holds nothing of the article but what is shown; it can be written to JSON and
+read back (`summary_record`, `parse_summary`), so a digest can be made of alerts recorded long ago. All that is not
+evidence is bounded so tightly that a summary without evidence fits into every format.
 """
 
 import datetime as dt
@@ -22,14 +22,14 @@ MAX_TITLE = 500
 MAX_NAME = 255
 MAX_REFERENCE = 128  # of a model
 MAX_QUOTE = 600
-MAX_TAGS = 40  # of one notice, those that met the rule first
+MAX_TAGS = 40  # of one summary, those that met the rule first
 MAX_BARE = 3  # alerts of one story once a digest has no room for its sentences
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Notice:
+class Summary:
     """
     What is said of one alert; every text in it is clean.
 
@@ -89,18 +89,18 @@ class Story:
 
     Attributes:
         id: of the story.
-        notices: at least one, strongest first.
+        summaries: at least one, strongest first.
         n_files: files that tell it, as far as known.
     """
 
     id: str
-    notices: tuple[Notice, ...]
+    summaries: tuple[Summary, ...]
     n_files: int
 
     @property
-    def lead(self) -> Notice:
-        """The strongest notice."""
-        return self.notices[0]
+    def lead(self) -> Summary:
+        """The strongest summary."""
+        return self.summaries[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,16 +138,21 @@ class Digest:
     @property
     def n_alerts(self) -> int:
         """Alerts that are in `sections`."""
-        return sum(len(story.notices) for story in self.stories)
+        return sum(len(story.summaries) for story in self.stories)
 
 
-def make_notice(alert: Alert) -> Notice:
-    """Return what is said of *alert*."""
+def make_summary(alert: Alert) -> Summary:
+    """
+    Return what is said of *alert*.
+
+    Raises:
+        ValueError: a score or weight is not finite.
+    """
     record = article_record(alert.article)
     matched = [tag.label for tag in alert.match.reasons]
     ranked = sorted(alert.tags, key=lambda tag: (tag.label not in matched, -tag.score))
     kept = {tag.label for tag in ranked[:MAX_TAGS]}
-    return Notice(
+    return Summary(
         rule_id=clean(alert.match.rule.id),
         rule_version=alert.match.rule.version,
         article_id=record["id"],
@@ -164,47 +169,47 @@ def make_notice(alert: Alert) -> Notice:
         evidence={label: _cleaned(evidence) for label, evidence in alert.evidence.items() if label in kept},
         model=clean(alert.model, MAX_REFERENCE),
         created_at=alert.created_at,
-        is_truncated=len(ranked) > MAX_TAGS,
+        is_truncated=len(ranked) > MAX_TAGS or record["title"] != clean(alert.article.title),
     )
 
 
 def make_digest(
-    notices: Sequence[Notice],
+    summaries: Sequence[Summary],
     *,
     since: dt.datetime,
     until: dt.datetime,
-    story_of: Callable[[Notice], str] = lambda notice: notice.article_id,
+    story_of: Callable[[Summary], str] = lambda summary: summary.article_id,
     n_files: Mapping[str, int] | None = None,
     n_left_out: int = 0,
 ) -> Digest:
     """
     Group alerts by story, and stories by the strongest label of their first facet.
 
-    The result does not depend on the order of *notices*.
+    The result does not depend on the order of *summaries*.
 
     Args:
-        notices: any number.
+        summaries: any number.
         since: aware, UTC.
         until: aware, UTC.
-        story_of: which story a notice belongs to; without it every article is a story of its own.
-        n_files: story to how many files tell it; without it as many as there are articles among *notices*.
-        n_left_out: alerts of this time that are not among *notices*.
+        story_of: which story a summary belongs to; without it every article is a story of its own.
+        n_files: story to how many files tell it; without it as many as there are articles among *summaries*.
+        n_left_out: alerts of this time that are not among *summaries*.
     """
-    ranked = sorted(notices, key=lambda item: (*(-part for part in item.strength), item.article_id, item.rule_id))
-    by_story: dict[str, list[Notice]] = {}
-    for notice in ranked:
-        by_story.setdefault(story_of(notice), []).append(notice)
+    ranked = sorted(summaries, key=lambda item: (*(-part for part in item.strength), item.article_id, item.rule_id))
+    by_story: dict[str, list[Summary]] = {}
+    for summary in ranked:
+        by_story.setdefault(story_of(summary), []).append(summary)
     by_label: dict[str, list[Story]] = {}
     for story_id, members in by_story.items():
-        seen = len({notice.article_id for notice in members})
-        story = Story(id=story_id, notices=tuple(members), n_files=(n_files or {}).get(story_id, seen))
+        seen = len({summary.article_id for summary in members})
+        story = Story(id=story_id, summaries=tuple(members), n_files=(n_files or {}).get(story_id, seen))
         by_label.setdefault(_label_of(story.lead), []).append(story)
     sections = tuple(Section(label=label, stories=tuple(stories)) for label, stories in by_label.items())
     return Digest(since=since, until=until, sections=sections, n_left_out=n_left_out)
 
 
-def _label_of(notice: Notice) -> str:
-    first_facet = next(iter(notice.tags.values()), ())
+def _label_of(summary: Summary) -> str:
+    first_facet = next(iter(summary.tags.values()), ())
     return next((tag.label for tag in first_facet), "")
 
 
@@ -219,22 +224,25 @@ def _cleaned(evidence: Evidence) -> Evidence:
 
 
 def _finite(value: float) -> float:
-    """Return *value*, or 0 for what JSON has no number for."""
-    return value if math.isfinite(value) else 0.0
+    """Return *value*; ValueError when it is no number: an alert about such a score is not to be sent."""
+    if not math.isfinite(value):
+        message = f"a score or weight of an alert must be a finite number, got {value}"
+        raise ValueError(message)
+    return value
 
 
 # -- shorter ---------------------------------------------------------------------------------------------------------
 
 
-def shorten(notice: Notice, compose: Callable[[Notice], T], fits: Callable[[T], bool]) -> T:
+def shorten(summary: Summary, compose: Callable[[Summary], T], fits: Callable[[T], bool]) -> T:
     """
-    Return what *compose* makes of *notice* with as little evidence left out as it takes to fit.
+    Return what *compose* makes of *summary* with as little evidence left out as it takes to fit.
 
     The weakest goes first: of the sentences all but the strongest one of each label, then the words for and against,
     then those strongest sentences. Without any evidence it is returned whether it fits or not.
     """
-    pieces = _weakest_first(notice)
-    return _least(len(pieces), lambda n: compose(_without(notice, frozenset(pieces[:n]))), fits)
+    pieces = _weakest_first(summary)
+    return _least(len(pieces), lambda n: compose(_without(summary, frozenset(pieces[:n]))), fits)
 
 
 def shorten_digest(digest: Digest, compose: Callable[[Digest], T], fits: Callable[[T], bool]) -> T:
@@ -279,16 +287,16 @@ def _least(n: int, compose: Callable[[int], T], fits: Callable[[T], bool]) -> T:
 
 
 def _reduced(story: Story, *, is_bare: bool) -> Story:
-    members = story.notices[:MAX_BARE] if is_bare else story.notices
-    return replace(story, notices=tuple(_brief(notice, is_bare=is_bare) for notice in members))
+    members = story.summaries[:MAX_BARE] if is_bare else story.summaries
+    return replace(story, summaries=tuple(_brief(summary, is_bare=is_bare) for summary in members))
 
 
 Piece = tuple[str, str, int]  # label, kind, position
 
 
-def _weakest_first(notice: Notice) -> list[Piece]:
+def _weakest_first(summary: Summary) -> list[Piece]:
     pieces: list[tuple[int, float, int, Piece]] = []
-    for label, evidence in notice.evidence.items():
+    for label, evidence in summary.evidence.items():
         for i, quote in enumerate(evidence.quotes):
             pieces.append((0 if i else 2, quote.weight, -i, (label, "quotes", i)))
         for kind, terms in (("terms", evidence.terms), ("against", evidence.against)):
@@ -296,25 +304,25 @@ def _weakest_first(notice: Notice) -> list[Piece]:
     return [piece for *_, piece in sorted(pieces)]
 
 
-def _without(notice: Notice, gone: frozenset[Piece]) -> Notice:
+def _without(summary: Summary, gone: frozenset[Piece]) -> Summary:
     if not gone:
-        return notice
+        return summary
     evidence = {
         label: Evidence(
             quotes=tuple(item for i, item in enumerate(old.quotes) if (label, "quotes", i) not in gone),
             terms=tuple(item for i, item in enumerate(old.terms) if (label, "terms", i) not in gone),
             against=tuple(item for i, item in enumerate(old.against) if (label, "against", i) not in gone),
         )
-        for label, old in notice.evidence.items()
+        for label, old in summary.evidence.items()
     }
-    return replace(notice, evidence=evidence, is_truncated=True)
+    return replace(summary, evidence=evidence, is_truncated=True)
 
 
-def _brief(notice: Notice, *, is_bare: bool) -> Notice:
+def _brief(summary: Summary, *, is_bare: bool) -> Summary:
     """Leave one sentence, or none."""
-    pieces = _weakest_first(notice)
+    pieces = _weakest_first(summary)
     is_quoted = bool(pieces) and pieces[-1][1] == "quotes"
-    return _without(notice, frozenset(pieces[:-1] if is_quoted and not is_bare else pieces))
+    return _without(summary, frozenset(pieces[:-1] if is_quoted and not is_bare else pieces))
 
 
 # -- records ---------------------------------------------------------------------------------------------------------
@@ -337,40 +345,40 @@ def article_record(article: Article) -> dict[str, Any]:
     }
 
 
-def notice_record(notice: Notice) -> dict[str, Any]:
-    """Return *notice* as JSON holds it: the ``data`` of the standard message."""
-    of_label = {tag.label: tag for tags in notice.tags.values() for tag in tags}
+def summary_record(summary: Summary) -> dict[str, Any]:
+    """Return *summary* as JSON holds it: the ``data`` of the standard message."""
+    of_label = {tag.label: tag for tags in summary.tags.values() for tag in tags}
     return {
-        "rule": {"id": notice.rule_id, "version": notice.rule_version},
+        "rule": {"id": summary.rule_id, "version": summary.rule_version},
         "article": {
-            "id": notice.article_id,
-            "title": notice.title,
-            "date": notice.date,
-            "source": notice.source,
-            "link": notice.link,
-            "file_name": notice.file_name,
+            "id": summary.article_id,
+            "title": summary.title,
+            "date": summary.date,
+            "source": summary.source,
+            "link": summary.link,
+            "file_name": summary.file_name,
         },
-        "tags": {facet: [tag_record(tag) for tag in tags] for facet, tags in notice.tags.items()},
-        "matched": list(notice.matched),
+        "tags": {facet: [tag_record(tag) for tag in tags] for facet, tags in summary.tags.items()},
+        "matched": list(summary.matched),
         "evidence": {
             label: {key: value for key, value in tag_record(of_label[label]).items() if key != "label"}
             | _evidence_record(evidence)
-            for label, evidence in notice.evidence.items()
+            for label, evidence in summary.evidence.items()
         },
-        "model": notice.model,
-        "truncated": notice.is_truncated,
+        "model": summary.model,
+        "truncated": summary.is_truncated,
     }
 
 
-def parse_notice(record: Mapping[str, Any], created_at: dt.datetime) -> Notice:
+def parse_summary(record: Mapping[str, Any], created_at: dt.datetime) -> Summary:
     """
-    Read back what `notice_record` wrote.
+    Read back what `summary_record` wrote.
 
     Raises:
         KeyError: it is no such record.
     """
     article = record["article"]
-    return Notice(
+    return Summary(
         rule_id=record["rule"]["id"],
         rule_version=record["rule"]["version"],
         article_id=article["id"],
@@ -403,7 +411,7 @@ def digest_record(digest: Digest) -> dict[str, Any]:
                     {
                         "id": story.id,
                         "n_files": story.n_files,
-                        "alerts": [notice_record(notice) for notice in story.notices],
+                        "alerts": [summary_record(summary) for summary in story.summaries],
                     }
                     for story in section.stories
                 ],
