@@ -334,10 +334,12 @@ def parse_secret(secret: str) -> bytes:
 
 
 def sign(keys: Sequence[bytes], message_id: MessageId, sent_at: dt.datetime, body: bytes) -> dict[str, str]:
-    """Return the three Standard Webhooks headers of one try, with one signature per key."""
+    """Return the Standard Webhooks headers of one try, with one signature per key; without a key there is none."""
     seconds = int(sent_at.timestamp())
-    signatures = " ".join(f"v1,{_signature(key, message_id, seconds, body)}" for key in keys)
-    return {"webhook-id": message_id, "webhook-timestamp": str(seconds), "webhook-signature": signatures}
+    headers = {"webhook-id": message_id, "webhook-timestamp": str(seconds)}
+    if keys:
+        headers["webhook-signature"] = " ".join(f"v1,{_signature(key, message_id, seconds, body)}" for key in keys)
+    return headers
 
 
 def fingerprint(key: bytes) -> str:

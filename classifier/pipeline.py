@@ -2,7 +2,7 @@
 The two jobs of the daemon, over ports.
 
     ingest:   Inbox.settled | Ledger.unrecorded | Inbox.read | parse_article | Model.tag | RuleSet.match | make_alert |
-        render | Ledger.record
+        Format.render | Ledger.record
     deliver:  RateLimit.wait_s | Ledger.claim | Sender.send | next_step | next_health | Ledger.settle
 
 The functions here order calls; what to do is decided by the values they pass along.
@@ -23,7 +23,7 @@ from classifier.article import Article, parse_article
 from classifier.delivery import EndpointHealth, Message, Outcome, RateLimit, RetryPolicy, next_health, next_step
 from classifier.errors import ArticleError
 from classifier.model import Model
-from classifier.payloads import render, render_notice, timestamp
+from classifier.payloads import STANDARD, Format, render_notice, timestamp
 from classifier.ports import (
     Checkpoint,
     Claim,
@@ -68,6 +68,7 @@ class Ingest:
     Turns new files into verdicts.
 
     Attributes:
+        formats: endpoint to the format it understands; `STANDARD` for those that are not here.
         should_stop: asked between files; a stopped scan goes on with the next one.
         timing: gives a context around the scoring of each article.
     """
@@ -77,6 +78,7 @@ class Ingest:
     model: Model
     rules: RuleSet
     clock: Clock
+    formats: Mapping[str, Format] = field(default_factory=dict)
     checkpoint: Checkpoint = _no_checkpoint
     should_stop: Callable[[], bool] = lambda: False
     on_file: Callable[[FileVersion, Verdict], None] = lambda _file, _verdict: None
@@ -150,10 +152,14 @@ class Ingest:
         )
         messages = []
         for alert in alerts:
-            body = render(alert)
             rule = alert.match.rule
             messages += [
-                Message(id=message_id(article, rule.id, endpoint), endpoint_id=endpoint, rule_id=rule.id, body=body)
+                Message(
+                    id=message_id(article, rule.id, endpoint),
+                    endpoint_id=endpoint,
+                    rule_id=rule.id,
+                    body=self.formats.get(endpoint, STANDARD).render(alert),
+                )
                 for endpoint in alert.match.to
             ]
         return Scored(article=article, tags=tags, model=self.model.reference, alerts=alerts, messages=tuple(messages))

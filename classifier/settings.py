@@ -20,14 +20,16 @@ import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
+import httpx
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
 from classifier.addresses import AllowedRange, parse_allowed, parse_proxy, url_fault
 from classifier.article import MAX_BYTES
 from classifier.delivery import MAX_KEYS, SCHEDULE, parse_secret
 from classifier.errors import ConfigError, Problem, RuleError
+from classifier.payloads import FORMATS, STANDARD, Format, ntfy_format
 from classifier.rules import RuleSet, parse_rules
 from classifier.taxonomy import Taxonomy
 
@@ -35,6 +37,7 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _RELATIVE_SQLITE = re.compile(r"(sqlite(?:\+\w+)?:///)(?!/)(.+)")
 _MODEL_TABLE = re.compile(r"\s*\[\s*model\s*\]\s*(?:#.*)?")
 _PATH_LINE = re.compile(r"\s*path\s*=")
+_TOPIC = re.compile(r"/([-_A-Za-z0-9]{1,64})/?")
 MAX_ENDPOINTS = 200
 _MAX_FILE_BYTES = 1_000_000  # of settings or authorities; a thousand rules, or all usual authorities, are far less
 _MAX_SECRET_BYTES = 10_000  # of a file that holds an address or a few keys
@@ -145,7 +148,8 @@ class EndpointSettings(_Table):
     url_file: Path | None = None
     """File that holds the address."""
     secret: SecretStr | None = None
-    """The signing secret itself, whsec_...; older ones, separated by blanks, sign as well for 24 h (for rotation)."""
+    """The signing secret itself, whsec_...; older ones, separated by blanks, sign as well for 24 h (for rotation).
+    Only the standard format needs one; messages in any format are signed when there is one."""
     secret_env: str | None = None
     """Environment variable that holds it."""
     secret_file: Path | None = None
@@ -161,6 +165,10 @@ class EndpointSettings(_Table):
     """Tries per second, at most, over time."""
     burst: int = Field(default=5, ge=1, le=1_000)
     """Tries made at once, at most, after a pause."""
+    format: Literal["standard", "slack", "teams", "discord", "ntfy", "template"] = "standard"
+    """What it understands."""
+    template: Path | None = None
+    """Template file of the format "template", relative to the settings file."""
 
     given_by: ClassVar = ("", "_env", "_file")
 
@@ -171,9 +179,12 @@ class EndpointSettings(_Table):
             faults = []
             for name in ("url", "secret"):
                 given = [name + way for way in cls.given_by if name + way in table]
-                if len(given) != 1:
+                is_optional = name == "secret" and table.get("format", "standard") != "standard"
+                if len(given) > 1 or not (given or is_optional):
                     got = " and ".join(given) or "none"
                     faults.append(f"exactly one of {name}, {name}_env, {name}_file needed, got {got}")
+            if ("template" in table) != (table.get("format") == "template"):
+                faults.append('a template file and format = "template" need each other')
             if faults:
                 raise ValueError("; ".join(faults))
         return table
@@ -228,12 +239,14 @@ class Receiver:
     An endpoint with its address and secret looked up and checked.
 
     Attributes:
-        keys: signing keys, at least one; the first is the current one.
+        url: what is posted to; of an ntfy server the address without the topic.
+        keys: signing keys, the first is the current one; may be none in formats other than the standard one.
         allow: ranges it may use although they are not public, or in the clear.
         ca_file: absolute path of the authorities to trust instead of the usual ones.
         proxy: host and port of the proxy to go through.
         rate_per_s: tries per second.
         burst: tries at once.
+        format: what it understands.
     """
 
     id: str
@@ -244,6 +257,7 @@ class Receiver:
     proxy: tuple[str, int] | None
     rate_per_s: float
     burst: int
+    format: Format = STANDARD
 
     def __repr__(self) -> str:
         return f"Receiver(id={self.id!r}, url=<secret>, keys=<secret>)"
@@ -255,7 +269,7 @@ class CheckedSettings:
     A settings file that holds together: paths absolute, rules checked against the model, receivers ready.
 
     Attributes:
-        files: what it was read from: the file itself, and those of addresses, secrets and authorities.
+        files: what it was read from: the file itself, and those of addresses, secrets, authorities and templates.
     """
 
     path: Path
@@ -361,7 +375,7 @@ def parse_settings(
             *(
                 path.parent / file
                 for item in settings.endpoint
-                for file in (item.url_file, item.secret_file, item.ca_file)
+                for file in (item.url_file, item.secret_file, item.ca_file, item.template)
                 if file
             ),
         ),
@@ -543,13 +557,16 @@ def _receiver(
     url = look_up("url", endpoint.url, endpoint.url_env, endpoint.url_file)
     if url and (fault := url_fault(url, allow)):
         problems.append(Problem(f"{path}.url", fault))
+        url = ""
     if endpoint.proxy and url.lower().startswith("http:"):
         problems.append(Problem(f"{path}.proxy", "plain http does not go through a proxy; use https"))
-    secrets = look_up("secret", endpoint.secret, endpoint.secret_env, endpoint.secret_file)
+    named = (endpoint.secret, endpoint.secret_env, endpoint.secret_file)
+    secrets = "" if named == (None, None, None) else look_up("secret", *named)
     keys = _keys(secrets, f"{path}.secret", problems)
     ca_file = base / endpoint.ca_file if endpoint.ca_file else None
     if ca_file and (fault := _ca_fault(ca_file)):
         problems.append(Problem(f"{path}.ca_file", fault))
+    url, chosen = _format_of(endpoint, url, path, base, problems)
     return Receiver(
         id=endpoint.id,
         url=url,
@@ -559,6 +576,7 @@ def _receiver(
         proxy=parse_proxy(endpoint.proxy) if endpoint.proxy else None,
         rate_per_s=endpoint.rate_per_s,
         burst=endpoint.burst,
+        format=chosen,
     )
 
 
@@ -572,6 +590,40 @@ def _keys(secrets: str, path: str, problems: list[Problem]) -> tuple[bytes, ...]
     if len(keys) > MAX_KEYS:
         problems.append(Problem(path, f"{len(keys)} secrets, at most {MAX_KEYS} are allowed"))
     return tuple(keys)
+
+
+def _format_of(
+    endpoint: EndpointSettings, url: str, path: str, base: Path, problems: list[Problem]
+) -> tuple[str, Format]:
+    """Return the address to post to, which is another one for ntfy, and the format."""
+    if endpoint.template is not None:
+        try:
+            return url, load_template(base / endpoint.template)
+        except ConfigError as error:
+            problems += [Problem(f"{path}.template", f"{error.source}: {problem}") for problem in error.problems]
+    elif endpoint.format == "ntfy" and url:
+        if topic := _TOPIC.fullmatch(httpx.URL(url).path):
+            return str(httpx.URL(url).copy_with(path="/")), ntfy_format(topic[1])
+        text = "an ntfy address ends with its topic, as https://ntfy.example.org/my-topic does"
+        problems.append(Problem(f"{path}.url", text))
+    return url, FORMATS.get(endpoint.format, STANDARD)
+
+
+def load_template(path: Path) -> Format:
+    """
+    Read and check a template file.
+
+    Raises:
+        ConfigError: with every problem found; each path is ``line N``.
+    """
+    from classifier.payloads.template import MAX_SOURCE, parse_template  # noqa: PLC0415 - only those who have one pay for Jinja
+
+    try:
+        source = _read_text(path, 4 * MAX_SOURCE)  # bytes; parse_template counts the characters
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "it is no text in UTF-8"
+        raise ConfigError(str(path), (Problem("", f"cannot be read: {reason}"),)) from error
+    return parse_template(source, str(path))
 
 
 def _ca_fault(path: Path) -> str | None:

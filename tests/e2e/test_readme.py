@@ -1,6 +1,7 @@
 """The README as a user follows it: every command, snippet and settings block is run as written."""
 
 import base64
+import json
 import os
 import re
 import secrets
@@ -18,6 +19,7 @@ from classifier.addresses import parse_allowed
 from classifier.alerts import MessageId
 from classifier.app import check_settings, utc_now
 from classifier.delivery import Message, Result
+from classifier.payloads.template import SAMPLES, parse_template
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -99,6 +101,23 @@ def test_monitor_snippet_is_valid(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     (tmp_path / "classifier.toml").write_text(block + endpoints, encoding="utf-8")
 
     assert check_settings(tmp_path / "classifier.toml").settings.monitor.port == 9464
+
+
+def test_format_snippet_is_valid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A chat needs no secret."""
+    monkeypatch.setenv("SLACK_URL", "https://hooks.slack.example/services/x")
+    [block] = [block for block in _blocks("toml") if 'format = "slack"' in block]
+    (tmp_path / "classifier.toml").write_text(block, encoding="utf-8")
+    [receiver] = check_settings(tmp_path / "classifier.toml").receivers
+
+    assert (receiver.format.name, receiver.keys) == ("slack", ())
+
+
+def test_template_snippet_is_valid() -> None:
+    """It passes the check and gives what it says."""
+    body = parse_template(_blocks("jinja")[0], "README").render_summary(SAMPLES[0])
+
+    assert json.loads(body)["tags"] == ["charging_swapping 0.97", "subsidy_grant 0.99"]
 
 
 def test_receiver_snippet_verifies_what_the_daemon_sends(tmp_path: Path) -> None:

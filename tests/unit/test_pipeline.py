@@ -1,6 +1,7 @@
 """Ingest and deliver over fakes: what ends where, and that nothing is lost in between."""
 
 import datetime as dt
+import json
 from dataclasses import dataclass, replace
 
 import pytest
@@ -9,6 +10,7 @@ from fakes import FakeClock, FakeInbox, FakeLedger, FakeSender
 from classifier import Article, Match, Model, RuleSet, Tags, Training, parse_rules
 from classifier.delivery import Outcome, Result, RetryPolicy
 from classifier.errors import LedgerError
+from classifier.payloads import FORMATS
 from classifier.pipeline import Deliver, Ingest
 from classifier.ports import Rejected
 
@@ -48,6 +50,18 @@ def world(clock: FakeClock, small_training: Training) -> World:
         jitter=lambda: 0.0,
     )
     return World(inbox, ledger, sender, clock, ingest, deliver)
+
+
+def test_each_endpoint_gets_its_own_format(world: World) -> None:
+    """The same alert, told in two ways; one that is not named gets the standard format."""
+    ingest = replace(world.ingest, formats={"wire": FORMATS["discord"]})
+    world.inbox.files = {"a.txt": ARTICLE}
+    ingest.run()
+    for endpoint in ("desk", "wire"):
+        world.deliver.run(endpoint)
+    bodies = {message.endpoint_id: json.loads(message.body) for message, _ in world.sender.sent}
+
+    assert bodies["desk"]["data"]["article"]["title"] == bodies["wire"]["embeds"][0]["title"] == "City Pays"
 
 
 def test_ingest_gives_every_file_one_verdict(world: World) -> None:
