@@ -97,9 +97,9 @@ def make_alert(
     return Alert(match=match, article=article, tags=tags, evidence=evidence, model=model, created_at=now)
 
 
-def message_id(article: Article, rule_id: str, endpoint_id: str) -> MessageId:
+def message_id(article_id: str, rule_id: str, endpoint_id: str) -> MessageId:
     """Return the ``webhook-id`` of an alert: the same for every retry, restart and re-scoring of the same bytes."""
-    digest = hashlib.sha256(f"{article.id}\0{rule_id}\0{endpoint_id}".encode("utf-8", "surrogatepass"))
+    digest = hashlib.sha256(f"{article_id}\0{rule_id}\0{endpoint_id}".encode("utf-8", "surrogatepass"))
     return MessageId(f"msg_{digest.hexdigest()[:32]}")
 
 

@@ -7,6 +7,7 @@ functions because wiring is read from top to bottom.
 """
 
 import datetime as dt
+import itertools
 import json
 import logging
 import os
@@ -16,29 +17,32 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from classifier.adapters.artifacts import load_model
 from classifier.adapters.inbox import FolderInbox
-from classifier.adapters.ledger import SqlLedger
+from classifier.adapters.ledger import SqlLedger, check_url, sqlite_file
 from classifier.adapters.monitor import Monitor
+from classifier.adapters.places import MOUNTS, alone_in, alone_with, remote_file_system
+from classifier.adapters.processes import Processes
 from classifier.adapters.systemd import Notifier
 from classifier.adapters.webhook import Endpoint, HttpSender
 from classifier.alerts import MessageId
 from classifier.daemon import Daemon, Work
 from classifier.delivery import KEY_OVERLAP, EndpointHealth, EndpointState, Message, RateLimit, RetryPolicy, fingerprint
-from classifier.errors import ConfigError, Problem
+from classifier.errors import ConfigError, LedgerError, Problem
 from classifier.health import Health
 from classifier.logs import event
 from classifier.model import Model
 from classifier.payloads import timestamp
-from classifier.pipeline import Deliver, Ingest
-from classifier.ports import Checkpoint, Claim, FileVersion, Rejected, Scored, Verdict
+from classifier.pipeline import BATCH_FILES, Deliver, Ingest, Judge, Prune
+from classifier.ports import Checkpoint, Claim, FileVersion, Rejected, Retention, Scored, Verdict, no_checkpoint
 from classifier.settings import CheckedSettings, load_settings
 from classifier.taxonomy import Taxonomy
 
 _LOG = logging.getLogger("classifier")
+BACKLOG = 2_000  # so many new files are worth starting processes, which takes about as long as a thousand files
 CRASH_VARIABLE = "CLASSIFIER_CRASH_AT"
 SCAN_GRACE_S = 15.0  # a scan may wait 10 s for the ledger and some seconds for the largest article
 MAX_WAIT_S = 1.0  # a rate limit is waited for in such pieces, so that a stop or other settings end it
@@ -95,6 +99,28 @@ def check_settings(path: Path | str) -> CheckedSettings:
     return _check(path)[0]
 
 
+def check_places(checked: CheckedSettings) -> None:
+    """
+    See whether the folder is there and the ledger's URL can be used; nothing is made, no database is asked.
+
+    Raises:
+        ConfigError: one of them is at fault.
+    """
+    problems = list(_folder_problems(checked))
+    try:
+        check_url(checked.ledger_url)
+    except LedgerError as error:
+        problems.append(Problem("ledger.url", str(error).partition(": ")[2]))
+    if problems:
+        raise ConfigError(str(checked.path), tuple(problems))
+
+
+def _folder_problems(checked: CheckedSettings) -> tuple[Problem, ...]:
+    if checked.folder.is_dir():
+        return ()
+    return (Problem("folder.path", f"there is no folder {str(checked.folder)!r}; make it or name another"),)
+
+
 def _check(path: Path | str) -> tuple[CheckedSettings, Model]:
     """Return the checked settings with the model they were checked against."""
     models: list[Model] = []
@@ -118,15 +144,17 @@ def open_app(path: Path | str) -> Iterator[Daemon]:
     """
     checked, model = _check(path)
     settings = checked.settings
-    if not checked.folder.is_dir():
-        raise ConfigError(
-            str(checked.path),
-            (Problem("folder.path", f"there is no folder {str(checked.folder)!r}; make it or name another"),),
-        )
+    if problems := _folder_problems(checked):
+        raise ConfigError(str(checked.path), problems)
     stop = threading.Event()
     checkpoint = _checkpoint()
-    ledger = SqlLedger(checked.ledger_url)
-    try:
+    with ExitStack() as held:
+        held.enter_context(alone_in(checked.folder))
+        if (file := sqlite_file(checked.ledger_url)) is not None:
+            held.enter_context(alone_with(file))
+            _warn_remote(file)
+        ledger = SqlLedger(checked.ledger_url, checkpoint=checkpoint)
+        held.callback(ledger.close)
         newest_at = ledger.newest_file_at()
         health = Health(
             time.monotonic,
@@ -171,14 +199,14 @@ def open_app(path: Path | str) -> Iterator[Daemon]:
                 ingest=Ingest(
                     inbox=inbox,
                     ledger=ledger,
-                    model=model,
-                    rules=checked.rules,
+                    judge=Judge(model, checked.rules, time.perf_counter),
+                    max_waiting=delivery.max_waiting,
+                    spread=Processes(_cores(), min_items=BACKLOG // BATCH_FILES),
                     clock=utc_now,
                     formats={item.id: item.format for item in checked.receivers},
                     checkpoint=checkpoint,
                     should_stop=should_stop,
                     on_file=on_file,
-                    timing=monitor.scoring,
                 ),
                 deliver=Deliver(
                     ledger=ledger,
@@ -199,6 +227,16 @@ def open_app(path: Path | str) -> Iterator[Daemon]:
                     on_try=on_try,
                     on_change=_log_change,
                 ),
+                prune=Prune(
+                    ledger=ledger,
+                    retention=Retention(
+                        bodies=dt.timedelta(days=settings.ledger.keep_bodies_days),
+                        attempts=dt.timedelta(days=settings.ledger.keep_attempts_days),
+                        records=dt.timedelta(days=settings.ledger.keep_records_days),
+                    ),
+                    clock=utc_now,
+                    should_stop=should_stop,
+                ),
                 retired=retired,
             )
 
@@ -213,19 +251,44 @@ def open_app(path: Path | str) -> Iterator[Daemon]:
             monitor=monitor,
             notifier=Notifier(),
             stop=stop,
+            checkpoint=checkpoint,
         )
-    finally:
-        ledger.close()
+
+
+def _warn_remote(ledger: Path) -> None:
+    try:
+        kind = remote_file_system(ledger.parent.resolve(), MOUNTS.read_text(encoding="utf-8", errors="replace"))
+    except OSError:  # another system than Linux
+        return
+    if kind is not None:
+        _LOG.warning(
+            "the ledger %r is on a network file system (%s), where it can be damaged; put it on a local disk",
+            str(ledger),
+            kind,
+            extra=event("remote_ledger", kind=kind),
+        )
+
+
+def _cores() -> int:
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _checkpoint() -> Checkpoint:
-    """Return what tests use to kill this very process at a named point: nothing unless the variable is set."""
+    """
+    Return what tests use to kill this very process at a named point: nothing unless the variable is set.
+
+    ``recorded`` means the first time that point is reached, ``recorded:3`` the third time.
+    """
     wanted = os.environ.get(CRASH_VARIABLE)
     if wanted is None:
-        return lambda _name: None
+        return no_checkpoint
+
+    point, _, times = wanted.partition(":")
+    left = itertools.count(int(times or 1) - 1, -1)
 
     def crash(name: str) -> None:
-        if name == wanted:
+        if name == point and next(left) <= 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
     return crash

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from classifier.adapters.artifacts import BUNDLED_MODEL, bundled
 from classifier.adapters.changes import Changes
+from classifier.adapters.hints import hints
 from classifier.adapters.inbox import FolderInbox
 from classifier.adapters.ledger import SqlLedger
 from classifier.adapters.monitor import Monitor
@@ -28,12 +29,14 @@ from classifier.errors import ConfigError, LedgerError, ModelError, Problem
 from classifier.health import MEANING, Alarms, Health, alive_message
 from classifier.logs import event
 from classifier.model import Model
-from classifier.pipeline import Deliver, Ingest
-from classifier.ports import Clock
-from classifier.service import Job
+from classifier.pipeline import Deliver, Ingest, Prune
+from classifier.ports import Checkpoint, Clock, no_checkpoint
+from classifier.service import CallIn, Job
 from classifier.settings import CheckedSettings
 
 _LOG = logging.getLogger("classifier")
+PRUNE_EVERY_S = 3_600.0
+MIN_PAUSE_S = 0.1  # between two looks at the folder
 RELOAD = "settings in force"  # what health calls reading the settings again
 CHECK_UP_S = 5.0
 FOLLOW_S = 1.0  # between two looks at the settings file; a change counts at the second look that finds it
@@ -54,6 +57,7 @@ class Work:
     model: Model
     ingest: Ingest
     deliver: Deliver
+    prune: Prune
     retired: threading.Event
 
 
@@ -79,7 +83,11 @@ class Daemon:
     monitor: Monitor
     notifier: Notifier
     stop: threading.Event
+    checkpoint: Checkpoint = no_checkpoint
     hangup: threading.Event = field(default_factory=threading.Event)
+    _call_in: CallIn = field(default=lambda _name, _seconds: None, init=False)
+    _hinted: threading.Event = field(default_factory=threading.Event, init=False)
+    _pause_s: float = field(default=0.0, init=False)
     _changes: Changes = field(init=False)
     _refused: str | None = field(default=None, init=False)
     _refused_at: float = field(default=0.0, init=False)
@@ -128,6 +136,7 @@ class Daemon:
             "settings": (self.follow_settings, FOLLOW_S),
             "check-up": (self.check_up, min(CHECK_UP_S, watchdog_s / 3)),
             "alarms": (self.tell, CHECK_UP_S),
+            "prune": (self.prune, PRUNE_EVERY_S),
         }
         if settings.monitor.ping_to is not None:
             jobs["ping"] = (self.ping, settings.monitor.ping_every_s)
@@ -135,14 +144,46 @@ class Daemon:
             jobs[f"deliver {endpoint_id}"] = (partial(self.deliver, endpoint_id), settings.delivery.check_every_s)
         return {name: Job(partial(self.health.watch, name, run), every_s) for name, (run, every_s) in jobs.items()}
 
+    def started(self, call_in: CallIn) -> None:
+        """Take note that the clockwork runs, and of how to have a job called sooner."""
+        self._call_in = call_in
+        self.notifier.ready()
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Until the end of the context, look at the folder also when the system says that it has changed."""
+        if not self.checked.settings.folder.events:
+            yield
+            return
+        with hints(self.checked.folder, self._hint):
+            yield
+
+    def _hint(self) -> None:
+        self._hinted.set()
+        self._call_in("scan", self._pause_s)
+
     def scan(self) -> None:
-        """Give every settled file a verdict."""
-        self.work.ingest.run()
+        """Give every settled file a verdict; have the next look made when it can find more."""
+        self._hinted.clear()
+        began = time.monotonic()
+        report = self.work.ingest.run()
         self.health.scan_went_on()
+        # However much goes on in the folder, looking at it takes at most a fifth of the time.
+        self._pause_s = max(MIN_PAUSE_S, 4 * (time.monotonic() - began))
+        settles_in_s = 0.0 if self._hinted.is_set() else self.inbox.settles_in_s()
+        if settles_in_s is not None:
+            self._call_in("scan", max(settles_in_s, self._pause_s))
+        if report.messages:
+            for endpoint_id in self.endpoint_ids:
+                self._call_in(f"deliver {endpoint_id}", 0.0)
 
     def deliver(self, endpoint_id: str) -> None:
         """Send the due messages of one endpoint."""
         self.work.deliver.run(endpoint_id)
+
+    def prune(self) -> None:
+        """Forget what was settled long ago."""
+        self.work.prune.run()
 
     def follow_settings(self) -> None:
         """Read the settings again when somebody asked for it, when their files changed, or, refused, now and then."""
@@ -164,6 +205,7 @@ class Daemon:
         except (ConfigError, ModelError, LedgerError) as error:
             self._refuse(error)
         else:
+            self.checkpoint("swapping")
             before, self.work = self.work, work
             before.retired.set()
             self._refused = None

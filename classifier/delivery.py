@@ -48,12 +48,14 @@ class Message:
         endpoint_id: where it goes.
         rule_id: which rule wanted it; None for what we tell of an endpoint or of ourselves.
         body: the bytes signed and sent; never change.
+        not_before: aware, UTC: it waits until then; None when it need not.
     """
 
     id: MessageId
     endpoint_id: str
     rule_id: str | None
     body: bytes
+    not_before: dt.datetime | None = None
 
 
 class Result(StrEnum):

@@ -6,20 +6,40 @@ Every instant is aware and in UTC. Implementations may be called from several th
 """
 
 import datetime as dt
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
 
-from classifier.alerts import Alert, MessageId
-from classifier.article import Article
+from classifier.alerts import MessageId
+from classifier.article import ArticleId
 from classifier.delivery import EndpointHealth, Message, Outcome, Step
+from classifier.payloads import Summary
+from classifier.rules import Match
 from classifier.tags import Tags
 
 Clock = Callable[[], dt.datetime]  # now, aware, UTC
 Jitter = Callable[[], float]  # a fresh number in [-1, 1]
-Checkpoint = Callable[
-    [str], None
-]  # told the name of each point where a crash must lose nothing; does nothing in production
+Checkpoint = Callable[[str], None]  # told the name of each point, of those below, where a crash must lose nothing
+CHECKPOINTS = (
+    "migrating",  # the schema is changed, not committed
+    "migrated",
+    "found",  # a settled file without a verdict, not read yet
+    "read",
+    "scored",  # a batch of files, not recorded yet
+    "recording",  # the verdicts are written, not committed
+    "recorded",
+    "claiming",  # the lease is written, not committed
+    "claimed",
+    "sent",  # the receiver has answered, which nobody has written down yet
+    "settling",  # the answer is written down, not committed
+    "settled",
+    "pruning",  # something old is deleted, not committed
+    "pruned",
+    "swapping",  # changed settings or another model are ready to take over
+)
+
+_In = TypeVar("_In")
+_Out = TypeVar("_Out")
 
 FileState = Literal["scored", "duplicate", "rejected"]
 
@@ -45,14 +65,32 @@ class FileVersion:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scored:
-    """A file that was read and scored."""
+class Headline:
+    """What the ledger keeps of an article; the text stays in its file."""
 
-    article: Article
+    id: ArticleId
+    title: str
+    date: dt.date | None
+    publisher: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scored:
+    """
+    A file that was read and scored, the rules its article meets, and what is to be sent because of them.
+
+    Attributes:
+        summaries: what there is to say about each of the matches.
+        took_s: seconds to parse, tag and explain it.
+    """
+
+    article: Headline
     tags: Tags
     model: str
-    alerts: tuple[Alert, ...]
+    matches: tuple[Match, ...]
+    summaries: tuple[Summary, ...] = ()
     messages: tuple[Message, ...]
+    took_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +106,7 @@ class Rejected:
     A file that cannot be scored, and a sentence for people.
 
     Attributes:
-        reason: one of `ArticleError.REASONS`, ``unreadable``, or ``failed`` when this program is at fault.
+        reason: one of `ArticleError.REASONS`.
     """
 
     reason: str
@@ -120,6 +158,22 @@ class OutboxRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Retention:
+    """
+    How long what is settled is kept. What is not settled, and which bytes were scored, is kept for ever.
+
+    Attributes:
+        bodies: of delivered messages, since they were delivered.
+        attempts: of delivered messages, since they were made.
+        records: matches all of whose messages are delivered, with these; duplicates and rejected files.
+    """
+
+    bodies: dt.timedelta
+    attempts: dt.timedelta
+    records: dt.timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Audit:
     """
     The ledger's books.
@@ -155,6 +209,10 @@ class Queue:
     oldest_due_s: float = 0.0
 
 
+def no_checkpoint(_name: str) -> None:
+    """Be nothing but a place in the code."""
+
+
 class Inbox(Protocol):
     """A folder that others put files into. Never changes, moves or deletes them."""
 
@@ -183,12 +241,18 @@ class Ledger(Protocol):
         """Return those of *files* that have no verdict yet, in the same order."""
         ...
 
-    def has_content(self, sha256: str) -> bool:
-        """Say whether an article with these bytes has been scored."""
+    def scored(self, sha256s: Collection[str]) -> Collection[str]:
+        """Return those of *sha256s* that are the digest of bytes scored before."""
         ...
 
-    def record(self, file: FileVersion, verdict: Verdict, now: dt.datetime) -> None:
-        """Store what became of *file*, with all that follows from it; storing it again changes nothing."""
+    def record(self, verdicts: Sequence[tuple[FileVersion, Verdict]], now: dt.datetime) -> Sequence[FileState | None]:
+        """
+        Store what became of these files, with all that follows from it: all of it, or on an error nothing.
+
+        Returns:
+            What each file was recorded as; a scored one turns out a duplicate when its bytes were recorded in between.
+            None for a file that is recorded already, or a duplicate of what the ledger has forgotten since.
+        """
         ...
 
     def claim(self, endpoint_id: str, now: dt.datetime, lease: dt.timedelta) -> Claim | None:
@@ -271,6 +335,14 @@ class Ledger(Protocol):
         """Return when the last file got its verdict; None when none ever did."""
         ...
 
+    def waiting(self, limit: int) -> int:
+        """Count the messages that are not delivered, dead ones included; no further than *limit*."""
+        ...
+
+    def prune(self, retention: Retention, now: dt.datetime) -> int:
+        """Forget some of what is older than *retention* says; return how much: nothing when there is no more."""
+        ...
+
     def audit(self) -> Audit:
         """Count everything and check that it adds up."""
         ...
@@ -281,4 +353,16 @@ class Sender(Protocol):
 
     def send(self, message: Message, attempt: int) -> Outcome:
         """Post *message* once."""
+        ...
+
+
+class Spread(Protocol):
+    """
+    `map`, or something that calls a function for several items at once.
+
+    The results come in the order of the items; only a bounded number of items is taken ahead of the results.
+    """
+
+    def __call__(self, function: Callable[[_In], _Out], items: Iterable[_In], /) -> Iterator[_Out]:
+        """Call *function* for each of *items*; it may run in another process, so it and its items are pickled."""
         ...

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
+from urllib.parse import quote
 
 import httpx
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
@@ -34,7 +35,7 @@ from classifier.rules import RuleSet, parse_rules
 from classifier.taxonomy import Taxonomy
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_RELATIVE_SQLITE = re.compile(r"(sqlite(?:\+\w+)?:///)(?!/)(.+)")
+_RELATIVE_SQLITE = re.compile(r"(sqlite(?:\+\w+)?:///)(?!/|:memory:)(.+)")
 _MODEL_TABLE = re.compile(r"\s*\[\s*model\s*\]\s*(?:#.*)?")
 _PATH_LINE = re.compile(r"\s*path\s*=")
 _TOPIC = re.compile(r"/([-_A-Za-z0-9]{1,64})/?")
@@ -43,6 +44,7 @@ _MAX_FILE_BYTES = 1_000_000  # of settings or authorities; a thousand rules, or 
 _MAX_SECRET_BYTES = 10_000  # of a file that holds an address or a few keys
 
 Seconds = Annotated[float, Field(ge=0, le=86_400)]
+Days = Annotated[float, Field(ge=1, le=36_500)]
 
 
 class _Table(BaseModel):
@@ -62,6 +64,8 @@ class FolderSettings(_Table):
     """Seconds a file must stay unchanged before it is read."""
     scan_every_s: float = Field(default=5.0, ge=0.1, le=86_400)
     """Seconds between two looks at the folder."""
+    events: bool = True
+    """Also look when the system says that something has changed."""
     max_bytes: int = Field(default=MAX_BYTES, ge=1, le=MAX_BYTES)
     """Larger files are rejected."""
 
@@ -78,6 +82,12 @@ class LedgerSettings(_Table):
 
     url: str = "sqlite:///classifier.db"
     """SQLAlchemy URL; a relative SQLite path is relative to the settings file. The file must be on a local disk."""
+    keep_bodies_days: Days = 30.0
+    """Days after which the body of a delivered message is forgotten."""
+    keep_attempts_days: Days = 90.0
+    """Days after which the tries of a delivered message are forgotten."""
+    keep_records_days: Days = 400.0
+    """Days after which delivered messages, duplicates and rejected files are forgotten; digests of articles never."""
 
 
 class DeliverySettings(_Table):
@@ -95,6 +105,8 @@ class DeliverySettings(_Table):
         default=tuple(wait.total_seconds() for wait in SCHEDULE), max_length=100
     )
     """Seconds to wait after each failed try; after the last the message is dead."""
+    max_waiting: int = Field(default=100_000, ge=1, le=10_000_000)
+    """Messages not delivered yet, dead ones included, beyond which no new file is read until there are fewer."""
     jitter: float = Field(default=0.2, ge=0, le=0.5)
     """Each wait is changed by up to this share."""
     disable_after_s: float = Field(default=432_000.0, gt=0, le=31_536_000)
@@ -639,4 +651,4 @@ def _ca_fault(path: Path) -> str | None:
 
 def _absolute_sqlite(url: str, base: Path) -> str:
     relative = _RELATIVE_SQLITE.fullmatch(url)
-    return f"{relative[1]}{base / relative[2]}" if relative else url
+    return f"{relative[1]}{quote(str(base))}/{relative[2]}" if relative else url

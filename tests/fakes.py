@@ -2,7 +2,7 @@
 
 import datetime as dt
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -18,7 +18,20 @@ from classifier.delivery import (
     RetryAt,
     Step,
 )
-from classifier.ports import Audit, Claim, Duplicate, FileVersion, OutboxRow, Queue, Read, Rejected, Scored, Verdict
+from classifier.ports import (
+    Audit,
+    Claim,
+    Duplicate,
+    FileState,
+    FileVersion,
+    OutboxRow,
+    Queue,
+    Read,
+    Rejected,
+    Retention,
+    Scored,
+    Verdict,
+)
 
 
 @dataclass
@@ -75,16 +88,20 @@ class _Row:
     scheduled_at: dt.datetime | None = None
     token: str | None = None
     last: Outcome | None = None
+    settled_at: dt.datetime | None = None
 
 
 class FakeLedger:
     """A `Ledger` that forgets everything when it goes."""
 
     def __init__(self) -> None:
-        self.files: dict[FileVersion, tuple[str, str | None]] = {}
+        self.files: dict[FileVersion, tuple[FileState, str | None]] = {}
         self.articles: set[str] = set()
         self.matches: Counter[tuple[str, str]] = Counter()
         self.healths: dict[str, EndpointHealth] = {}
+        self.matched_at: dict[tuple[str, str], dt.datetime] = {}
+        self.article_of: dict[MessageId, str] = {}
+        self.recorded_at: dict[FileVersion, dt.datetime] = {}
         self._rows: dict[MessageId, _Row] = {}
         self._retired: dict[str, dict[str, dt.datetime]] = {}
         self._tokens = 0
@@ -94,28 +111,39 @@ class FakeLedger:
         """Return those without a verdict."""
         return [version for version in versions if version not in self.files]
 
-    def has_content(self, sha256: str) -> bool:
-        """Say whether these bytes were scored."""
-        return sha256 in self.articles
+    def scored(self, sha256s: Collection[str]) -> Collection[str]:
+        """Return those of bytes that were scored."""
+        return self.articles.intersection(sha256s)
 
-    def record(self, file: FileVersion, verdict: Verdict, now: dt.datetime) -> None:
-        """Store a verdict."""
+    def record(self, verdicts: Sequence[tuple[FileVersion, Verdict]], now: dt.datetime) -> Sequence[FileState | None]:
+        """Store verdicts."""
+        return [self._record(file, verdict, now) for file, verdict in verdicts]
+
+    def _record(self, file: FileVersion, verdict: Verdict, now: dt.datetime) -> FileState | None:
         if file in self.files:
-            return
-        self.newest_at = max(now, self.newest_at or now)
+            return None
         match verdict:
             case Scored() if verdict.article.id not in self.articles:
                 self.files[file] = ("scored", None)
                 self.articles.add(verdict.article.id)
-                for alert in verdict.alerts:
-                    own = [message for message in verdict.messages if message.rule_id == alert.match.rule.id]
-                    self.matches[verdict.article.id, alert.match.rule.id] = len(own)
+                for match in verdict.matches:
+                    own = [message for message in verdict.messages if message.rule_id == match.rule.id]
+                    self.matches[verdict.article.id, match.rule.id] = len(own)
+                    self.matched_at[verdict.article.id, match.rule.id] = now
                 for message in verdict.messages:
-                    self._rows[message.id] = _Row(message, now, due_at=now, scheduled_at=now)
+                    self.article_of[message.id] = verdict.article.id
+                    self._rows[message.id] = _Row(
+                        message, now, due_at=max(now, message.not_before or now), scheduled_at=now
+                    )
+            case Duplicate() if verdict.sha256 not in self.articles:
+                return None
             case Scored() | Duplicate():
                 self.files[file] = ("duplicate", None)
             case Rejected():
                 self.files[file] = ("rejected", verdict.reason)
+        self.newest_at = max(now, self.newest_at or now)
+        self.recorded_at[file] = now
+        return self.files[file][0]
 
     def claim(self, endpoint_id: str, now: dt.datetime, lease: dt.timedelta) -> Claim | None:
         """Take the message due longest."""
@@ -156,7 +184,7 @@ class FakeLedger:
         row.attempts += 1
         match step:
             case Delivered():
-                row.state, row.due_at = "delivered", None
+                row.state, row.due_at, row.settled_at = "delivered", None, now
             case RetryAt():
                 row.due_at = step.at
             case Dead():
@@ -182,7 +210,7 @@ class FakeLedger:
             return False
         self.healths[endpoint_id] = after
         for message in notices:
-            self._rows[message.id] = _Row(message, now, due_at=now, scheduled_at=now)
+            self._rows[message.id] = _Row(message, now, due_at=max(now, message.not_before or now), scheduled_at=now)
         return True
 
     def retired_keys(
@@ -259,6 +287,30 @@ class FakeLedger:
     def newest_file_at(self) -> dt.datetime | None:
         """Return when the last verdict was stored."""
         return self.newest_at
+
+    def waiting(self, limit: int) -> int:
+        """Count what is not delivered."""
+        return min(limit, sum(row.state != "delivered" for row in self._rows.values()))
+
+    def prune(self, retention: Retention, now: dt.datetime) -> int:
+        """Forget settled rows."""
+        forgotten = 0
+        for key in [key for key, at in self.matched_at.items() if at < now - retention.records]:
+            own = [row for row in self._rows.values() if (self.article_of[row.message.id], row.message.rule_id) == key]
+            if all(row.state == "delivered" for row in own):
+                del self.matched_at[key], self.matches[key]
+                for row in own:
+                    del self._rows[row.message.id]
+                forgotten += 1
+        for row in self._rows.values():
+            if row.settled_at is not None and row.settled_at < now - retention.bodies and row.message.body:
+                row.message = replace(row.message, body=b"")
+                forgotten += 1
+        for file in [file for file, at in self.recorded_at.items() if at < now - retention.records]:
+            if self.files[file][0] != "scored":
+                del self.files[file], self.recorded_at[file]
+                forgotten += 1
+        return forgotten
 
     def audit(self) -> Audit:
         """Count."""

@@ -4,9 +4,9 @@ import datetime as dt
 import hashlib
 
 from classifier import Article, Match, Rule, Tag, Tags, parse_article
-from classifier.alerts import Alert, MessageId
+from classifier.alerts import MessageId
 from classifier.delivery import Message
-from classifier.ports import Scored
+from classifier.ports import FileState, FileVersion, Headline, Ledger, Scored, Verdict
 from classifier.rules import TagCondition
 from classifier.tags import Band
 
@@ -25,9 +25,6 @@ def scored(text: str, *endpoints: str) -> Scored:
     tags = Tags({"sectors": (tag,)})
     when = TagCondition(wanted={"sectors": frozenset({"wind"})}, bands=frozenset({Band.ALERT}))
     rule = Rule(id="r", when=when, to=endpoints)
-    alert = Alert(
-        match=Match(rule=rule, reasons=(tag,)), article=article, tags=tags, evidence={}, model="m@1", created_at=NOW
-    )
     messages = [
         Message(
             id=MessageId(f"msg_{hashlib.sha256((text + e).encode()).hexdigest()[:8]}"),
@@ -37,6 +34,12 @@ def scored(text: str, *endpoints: str) -> Scored:
         )
         for e in endpoints
     ]
-    return Scored(
-        article=article, tags=tags, model="m@1", alerts=(alert,) if endpoints else (), messages=tuple(messages)
-    )
+    headline = Headline(id=article.id, title=article.title, date=article.date, publisher=article.publisher)
+    matches = (Match(rule=rule, reasons=(tag,)),) if endpoints else ()
+    return Scored(article=headline, tags=tags, model="m@1", matches=matches, messages=tuple(messages))
+
+
+def put(ledger: Ledger, file: FileVersion, verdict: Verdict, now: dt.datetime) -> FileState | None:
+    """Record one file."""
+    [state] = ledger.record([(file, verdict)], now)
+    return state

@@ -11,11 +11,11 @@ settle any more. Longer than most modules because tables and the methods that us
 import datetime as dt
 import json
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from alembic import command
@@ -38,7 +38,21 @@ from classifier.delivery import (
     Step,
 )
 from classifier.errors import LedgerError
-from classifier.ports import Audit, Claim, Duplicate, FileVersion, OutboxRow, Queue, Rejected, Scored, Verdict
+from classifier.ports import (
+    Audit,
+    Checkpoint,
+    Claim,
+    Duplicate,
+    FileState,
+    FileVersion,
+    OutboxRow,
+    Queue,
+    Rejected,
+    Retention,
+    Scored,
+    Verdict,
+    no_checkpoint,
+)
 from classifier.tags import Abstention, Band, Tag, Tags
 
 if TYPE_CHECKING:
@@ -48,6 +62,8 @@ BUSY_TIMEOUT_S = 10
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _MAX_DETAIL = 500
 CLOCK_SLACK = dt.timedelta(seconds=60)  # a clock set back by less is waited for
+PRUNE_ROWS = 1_000  # forgotten in one transaction: others wait no longer than that takes
+_MAX_IN = 1_000  # values asked for in one statement; every database takes so many
 
 
 class UtcDateTime(sa.TypeDecorator[dt.datetime]):
@@ -68,6 +84,12 @@ class UtcDateTime(sa.TypeDecorator[dt.datetime]):
 
 
 metadata = sa.MetaData()
+
+
+def _where(condition: sa.ColumnElement[bool]) -> dict[str, Any]:
+    """Return the options of an index that holds only some of the rows."""
+    return {"sqlite_where": condition, "postgresql_where": condition}
+
 
 articles = sa.Table(
     "articles",
@@ -129,7 +151,12 @@ outbox = sa.Table(
     sa.Column("settled_at", UtcDateTime),
     sa.ForeignKeyConstraint(["article_id", "rule_id"], ["matches.article_id", "matches.rule_id"]),
     sa.Index("ix_outbox_due", "endpoint_id", "due_at", "scheduled_at"),
+    sa.Index("ix_outbox_match", "article_id", "rule_id"),
 )
+sa.Index("ix_outbox_open", outbox.c.state, **_where(outbox.c.state != "delivered"))
+sa.Index("ix_outbox_body", outbox.c.settled_at, **_where(sa.func.length(outbox.c.body) > 0))
+sa.Index("ix_files_forgettable", files.c.recorded_at, **_where(files.c.state != "scored"))
+sa.Index("ix_matches_created_at", matches.c.created_at)
 
 attempts = sa.Table(
     "attempts",
@@ -139,7 +166,7 @@ attempts = sa.Table(
     sa.Column("result", sa.String(32), nullable=False),
     sa.Column("status", sa.Integer),
     sa.Column("detail", sa.Text, nullable=False),
-    sa.Column("tried_at", UtcDateTime, nullable=False),
+    sa.Column("tried_at", UtcDateTime, nullable=False, index=True),
 )
 
 endpoints = sa.Table(
@@ -165,6 +192,39 @@ endpoint_keys = sa.Table(
 )
 
 
+def check_url(url: str) -> sa.URL:
+    """
+    Return a ledger's URL in its parts, without opening anything.
+
+    Raises:
+        LedgerError: it is none, no driver for it is here, or it names what is lost when the process ends.
+    """
+    try:
+        parsed = sa.make_url(url)
+    except (ArgumentError, ValueError):  # the cause may repeat a password
+        raise LedgerError("ledger", "this is no database URL, e.g. sqlite:///classifier.db") from None
+    where = parsed.render_as_string(hide_password=True)
+    try:
+        parsed.get_dialect().import_dbapi()
+    except (NoSuchModuleError, ImportError) as error:
+        raise LedgerError(where, "no driver for this kind of database is installed") from error
+    if parsed.get_backend_name() == "sqlite":
+        name = parsed.database or ""
+        if name in {"", ":memory:"} or "memory" in parsed.query.values() or "\0" in name or name.startswith("file:"):
+            raise LedgerError(where, "a ledger needs a file, e.g. sqlite:///classifier.db: what is in memory is lost")
+    return parsed
+
+
+def sqlite_file(url: str) -> Path | None:
+    """Return the file of a ledger in SQLite; None when the URL is another database's, or none."""
+    try:
+        parsed = sa.make_url(url)
+    except (ArgumentError, ValueError):
+        return None
+    has_file = parsed.get_backend_name() == "sqlite" and parsed.database not in {None, "", ":memory:"}
+    return Path(str(parsed.database)) if has_file else None
+
+
 class SqlLedger:
     """
     A `Ledger` in SQLite or another database that SQLAlchemy speaks to.
@@ -172,16 +232,15 @@ class SqlLedger:
     Args:
         url: ``sqlite:////path/to/file.db`` or any SQLAlchemy URL.
         migrate: bring the tables to this version's schema; otherwise they must be there already.
+        checkpoint: told of places inside transactions where a crash must lose nothing.
 
     Raises:
         LedgerError: the database cannot be opened, is no ledger, is damaged, or was written by a newer version.
     """
 
-    def __init__(self, url: str, *, migrate: bool = True) -> None:
-        try:
-            self._url = sa.make_url(url)
-        except (ArgumentError, ValueError):  # the cause may repeat a password
-            raise LedgerError("ledger", "this is no database URL, e.g. sqlite:///classifier.db") from None
+    def __init__(self, url: str, *, migrate: bool = True, checkpoint: Checkpoint = no_checkpoint) -> None:
+        self._checkpoint = checkpoint
+        self._url = check_url(url)
         self._where = self._url.render_as_string(hide_password=True)
         try:
             self._engine = self._open(create=migrate)
@@ -202,78 +261,37 @@ class SqlLedger:
 
     def unrecorded(self, versions: Sequence[FileVersion]) -> Sequence[FileVersion]:
         """Return those of *versions* that have no verdict yet, in the same order."""
-        query = sa.select(files.c.path, files.c.size, files.c.mtime_ns, files.c.ctime_ns, files.c.inode)
-        known: set[FileVersion] = set()
         with self._reading() as connection:
-            for row in connection.execute(query.where(files.c.path.in_([version.path for version in versions]))):
-                known.add(
-                    FileVersion(
-                        path=row.path, size=row.size, mtime_ns=row.mtime_ns, ctime_ns=row.ctime_ns, inode=int(row.inode)
-                    )
-                )
-        return [version for version in versions if version not in known]
+            known = _recorded(connection, versions)
+        return [version for version in versions if _key(version) not in known]
 
-    def has_content(self, sha256: str) -> bool:
-        """Say whether an article with these bytes has been scored."""
+    def scored(self, sha256s: Collection[str]) -> Collection[str]:
+        """Return those of *sha256s* that are the digest of bytes scored before."""
         with self._reading() as connection:
-            return connection.scalar(sa.select(sa.literal(1)).where(articles.c.id == sha256)) is not None
+            return _scored(connection, sha256s)
 
-    def record(self, file: FileVersion, verdict: Verdict, now: dt.datetime) -> None:
-        """Store what became of *file*, with everything that follows from it, in one transaction."""
-        row = {
-            "path": file.path,
-            "size": file.size,
-            "mtime_ns": file.mtime_ns,
-            "ctime_ns": file.ctime_ns,
-            "inode": str(file.inode),
-            "recorded_at": now,
-        }
+    def record(self, verdicts: Sequence[tuple[FileVersion, Verdict]], now: dt.datetime) -> Sequence[FileState | None]:
+        """Store what became of these files, with everything that follows from it, in one transaction."""
+        digests = [_digest(verdict) for _, verdict in verdicts]
         with self._writing() as connection:
-            if connection.scalar(sa.select(sa.literal(1)).where(*(files.c[key] == row[key] for key in list(row)[:5]))):
-                return
-            match verdict:
-                case Scored():
-                    is_new = (
-                        connection.scalar(sa.select(sa.literal(1)).where(articles.c.id == verdict.article.id)) is None
-                    )
-                    if is_new:
-                        self._record_article(connection, verdict, now)
-                    row |= {"state": "scored" if is_new else "duplicate", "article_id": verdict.article.id}
-                case Duplicate():
-                    row |= {"state": "duplicate", "article_id": verdict.sha256}
-                case Rejected():
-                    row |= {"state": "rejected", "reason": verdict.reason, "detail": verdict.detail[:_MAX_DETAIL]}
-            connection.execute(files.insert(), row)
-
-    def _record_article(self, connection: sa.Connection, scored: Scored, now: dt.datetime) -> None:
-        article = scored.article
-        tags = {facet: [tag_record(tag) for tag in facet_tags] for facet, facet_tags in scored.tags.by_facet.items()}
-        connection.execute(
-            articles.insert(),
-            {
-                "id": article.id,
-                "title": article.title,
-                "date": article.date.isoformat() if article.date else None,
-                "publisher": article.publisher,
-                "tags": json.dumps(tags),
-                "abstained": scored.tags.abstained,
-                "model": scored.model,
-                "scored_at": now,
-            },
-        )
-        for alert in scored.alerts:
-            rule = alert.match.rule
-            own = [message for message in scored.messages if message.rule_id == rule.id]
-            values = {
-                "article_id": article.id,
-                "rule_id": rule.id,
-                "rule_version": rule.version,
-                "n_messages": len(own),
-                "created_at": now,
-            }
-            connection.execute(matches.insert(), values)
-            for message in own:
-                connection.execute(outbox.insert(), _outbox_row(message, article.id, now))
+            recorded = _recorded(connection, [file for file, _ in verdicts])
+            known = _scored(connection, {digest for digest in digests if digest})
+            rows = _Rows(now)
+            states = []
+            for (file, verdict), digest in zip(verdicts, digests, strict=True):
+                state: FileState | None = None
+                if _key(file) not in recorded:
+                    state = rows.add(file, verdict, is_known=digest in known)
+                if state is not None:
+                    recorded.add(_key(file))
+                if state == "scored" and digest:
+                    known.add(digest)
+                states.append(state)
+            for table, values in rows.by_table.items():
+                if values:
+                    connection.execute(table.insert(), values)
+            self._checkpoint("recording")
+        return states
 
     def claim(self, endpoint_id: str, now: dt.datetime, lease: dt.timedelta) -> Claim | None:
         """Take the message of one endpoint that has been due longest, if any, for the time of *lease*."""
@@ -295,6 +313,7 @@ class SqlLedger:
             token = secrets.token_hex(16)
             leased = {"token": token, "due_at": now + lease, "scheduled_at": now}
             connection.execute(outbox.update().where(outbox.c.id == row.id).values(**leased))
+            self._checkpoint("claiming")
             health = _health(connection, endpoint_id)
         message = Message(id=MessageId(row.id), endpoint_id=row.endpoint_id, rule_id=row.rule_id, body=row.body)
         return Claim(message=message, attempts=row.attempts - row.attempts_before_retry, token=token, health=health)
@@ -339,6 +358,7 @@ class SqlLedger:
             connection.execute(attempts.insert(), tried)
             if health is not None:
                 _store_health(connection, claim.message.endpoint_id, claim.health, health, now, notices)
+            self._checkpoint("settling")
         return True
 
     def health(self, endpoint_id: str) -> EndpointHealth:
@@ -475,6 +495,24 @@ class SqlLedger:
             )
         return found
 
+    def waiting(self, limit: int) -> int:
+        """Count the messages that are not delivered, dead ones included; no further than *limit*."""
+        some = sa.select(sa.literal(1)).where(_IS_OPEN).limit(limit).subquery()
+        with self._reading() as connection:
+            return connection.scalar(sa.select(sa.func.count()).select_from(some)) or 0
+
+    def prune(self, retention: Retention, now: dt.datetime) -> int:
+        """Forget at most `PRUNE_ROWS` of each kind of what is older than *retention* says; return how many."""
+        old_records = now - retention.records
+        with self._writing() as connection:
+            forgotten = _forget_bodies(connection, now - retention.bodies)
+            forgotten += _delete(connection, attempts, _old_attempts(now - retention.attempts))
+            forgotten += _delete(connection, files, _IS_FORGETTABLE & (files.c.recorded_at < old_records))
+            forgotten += _forget_matches(connection, old_records)
+            self._checkpoint("pruning")
+        self._checkpoint("pruned")
+        return forgotten
+
     def audit(self) -> Audit:
         """Count everything and check that it adds up."""
 
@@ -483,6 +521,7 @@ class SqlLedger:
             return {str(value): int(count) for value, count in connection.execute(query)}
 
         with self._reading() as connection:
+            damage = _damage(connection)
             by_state, by_reason = counts(connection, files.c.state), counts(connection, files.c.reason)
             messages = counts(connection, outbox.c.state)
             n_articles = connection.scalar(sa.select(sa.func.count()).select_from(articles)) or 0
@@ -504,6 +543,7 @@ class SqlLedger:
                 f"the matches asked for {expected} messages but {n_alerts} are stored",
             ),
             (not stuck, f"{stuck} messages are neither due nor settled"),
+            (not damage, f"the database is damaged: {damage}"),
         )
         return Audit(
             files=by_state,
@@ -519,12 +559,12 @@ class SqlLedger:
     def _open(self, *, create: bool) -> sa.Engine:
         if self._url.get_backend_name() != "sqlite":
             return sa.create_engine(self._url, pool_pre_ping=True)
-        name = self._url.database or ""
-        if name in {"", ":memory:"} or "memory" in self._url.query.values() or "\0" in name:
+        path = Path(self._url.database or "")
+        wal = path.with_name(f"{path.name}-wal")
+        if not _size(path) and _size(wal):
             raise LedgerError(
-                self._where, "a ledger needs a file, e.g. sqlite:///classifier.db: what is in memory is lost"
+                self._where, f"the database is gone but {wal.name} is there; restore the database, or move both away"
             )
-        path = Path(name)
         if not create and not path.is_file():  # sqlite would make an empty file just by looking
             raise LedgerError(self._where, "no ledger here yet; `classifier once` or `classifier watch` makes it")
         try:
@@ -569,6 +609,8 @@ class SqlLedger:
                 command.upgrade(config, "head")
             except CommandError as error:
                 raise LedgerError(self._where, f"the schema cannot be brought up to date: {error}") from error
+            self._checkpoint("migrating")
+        self._checkpoint("migrated")
 
     @contextmanager
     def _reading(self) -> Iterator[sa.Connection]:
@@ -648,6 +690,161 @@ def _store_health(
     return True
 
 
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _damage(connection: sa.Connection) -> str:
+    """Return what SQLite finds wrong with its file; nothing when that is nothing, or the database is another one."""
+    if connection.dialect.name != "sqlite":
+        return ""
+    found = str(connection.exec_driver_sql("PRAGMA quick_check(1)").scalar())
+    return "" if found == "ok" else found
+
+
+_IS_OPEN = outbox.c.state != "delivered"
+_IS_FORGETTABLE = files.c.state != "scored"  # a scored one is what the audit counts articles by
+
+
+def _delete(connection: sa.Connection, table: sa.Table, which: sa.ColumnElement[bool]) -> int:
+    some = sa.select(table.c.id).where(which).limit(PRUNE_ROWS).scalar_subquery()
+    return connection.execute(table.delete().where(table.c.id.in_(some))).rowcount
+
+
+def _old_attempts(before: dt.datetime) -> sa.ColumnElement[bool]:
+    of_delivered = sa.exists().where((outbox.c.id == attempts.c.message_id) & (outbox.c.state == "delivered"))
+    return (attempts.c.tried_at < before) & of_delivered
+
+
+def _forget_bodies(connection: sa.Connection, before: dt.datetime) -> int:
+    which = (outbox.c.settled_at < before) & (outbox.c.state == "delivered") & (sa.func.length(outbox.c.body) > 0)
+    some = sa.select(outbox.c.id).where(which).limit(PRUNE_ROWS).scalar_subquery()
+    return connection.execute(outbox.update().where(outbox.c.id.in_(some)).values(body=b"")).rowcount
+
+
+def _forget_matches(connection: sa.Connection, before: dt.datetime) -> int:
+    """Delete old matches together with their messages and tries, so that the books still add up."""
+    of_match = (outbox.c.article_id == matches.c.article_id) & (outbox.c.rule_id == matches.c.rule_id)
+    some = (
+        sa.select(matches.c.article_id, matches.c.rule_id)
+        .where((matches.c.created_at < before) & ~sa.exists().where(of_match & _IS_OPEN))
+        .limit(PRUNE_ROWS)
+    )
+    forgotten = 0
+    for article_id, rule_id in connection.execute(some).all():
+        of_this = (outbox.c.article_id == article_id) & (outbox.c.rule_id == rule_id)
+        messages = sa.select(outbox.c.id).where(of_this).scalar_subquery()
+        connection.execute(attempts.delete().where(attempts.c.message_id.in_(messages)))
+        connection.execute(outbox.delete().where(of_this))
+        of_this = (matches.c.article_id == article_id) & (matches.c.rule_id == rule_id)
+        forgotten += connection.execute(matches.delete().where(of_this)).rowcount
+    return forgotten
+
+
+class _Rows:
+    """Collects the rows of several verdicts, by table, in an order that foreign keys allow."""
+
+    def __init__(self, now: dt.datetime) -> None:
+        self._now = now
+        self.by_table: dict[sa.Table, list[dict[str, object]]] = {articles: [], files: [], matches: [], outbox: []}
+
+    def add(self, file: FileVersion, verdict: Verdict, *, is_known: bool) -> FileState | None:
+        """Add what follows from one verdict; *is_known* says whether its bytes have been scored before."""
+        match verdict:
+            case Scored() if not is_known:
+                self._add_article(verdict)
+                return self._add_file(file, "scored", article_id=verdict.article.id)
+            case Scored():
+                return self._add_file(file, "duplicate", article_id=verdict.article.id)
+            case Duplicate():
+                return self._add_file(file, "duplicate", article_id=verdict.sha256) if is_known else None
+            case Rejected():
+                return self._add_file(file, "rejected", reason=verdict.reason, detail=verdict.detail[:_MAX_DETAIL])
+
+    def _add_file(
+        self,
+        file: FileVersion,
+        state: FileState,
+        *,
+        article_id: str | None = None,
+        reason: str | None = None,
+        detail: str | None = None,
+    ) -> FileState:
+        row = dict(zip(_VERSION, _key(file), strict=True))
+        row |= {"state": state, "reason": reason, "detail": detail, "article_id": article_id, "recorded_at": self._now}
+        self.by_table[files].append(row)
+        return state
+
+    def _add_article(self, scored: Scored) -> None:
+        article, tags = scored.article, scored.tags
+        self.by_table[articles].append(
+            {
+                "id": article.id,
+                "title": article.title,
+                "date": article.date.isoformat() if article.date else None,
+                "publisher": article.publisher,
+                "tags": json.dumps(
+                    {facet: [tag_record(tag) for tag in found] for facet, found in tags.by_facet.items()}
+                ),
+                "abstained": tags.abstained,
+                "model": scored.model,
+                "scored_at": self._now,
+            }
+        )
+        for match in scored.matches:
+            self.by_table[matches].append(
+                {
+                    "article_id": article.id,
+                    "rule_id": match.rule.id,
+                    "rule_version": match.rule.version,
+                    "n_messages": sum(message.rule_id == match.rule.id for message in scored.messages),
+                    "created_at": self._now,
+                }
+            )
+        self.by_table[outbox] += [_outbox_row(message, article.id, self._now) for message in scored.messages]
+
+
+_VERSION = ("path", "size", "mtime_ns", "ctime_ns", "inode")
+_Key = tuple[str, int, int, int, str]
+
+
+def _key(file: FileVersion) -> _Key:
+    return file.path, file.size, file.mtime_ns, file.ctime_ns, str(file.inode)
+
+
+def _recorded(connection: sa.Connection, versions: Sequence[FileVersion]) -> set[_Key]:
+    """Return all recorded versions of the files with these paths."""
+    query = sa.select(*(files.c[name] for name in _VERSION))
+    found: set[_Key] = set()
+    for some in _batched([version.path for version in versions]):
+        found.update(map(tuple, connection.execute(query.where(files.c.path.in_(some)))))
+    return found
+
+
+def _scored(connection: sa.Connection, sha256s: Collection[str]) -> set[str]:
+    found: set[str] = set()
+    for some in _batched(list(sha256s)):
+        found.update(connection.scalars(sa.select(articles.c.id).where(articles.c.id.in_(some))))
+    return found
+
+
+def _batched(values: Sequence[str]) -> Iterator[Sequence[str]]:
+    return (values[start : start + _MAX_IN] for start in range(0, len(values), _MAX_IN))
+
+
+def _digest(verdict: Verdict) -> str | None:
+    match verdict:
+        case Scored():
+            return verdict.article.id
+        case Duplicate():
+            return verdict.sha256
+        case Rejected():
+            return None
+
+
 def _outbox_row(message: Message, article_id: str | None, now: dt.datetime) -> dict[str, object]:
     return {
         "id": message.id,
@@ -658,7 +855,7 @@ def _outbox_row(message: Message, article_id: str | None, now: dt.datetime) -> d
         "state": "pending",
         "attempts": 0,
         "attempts_before_retry": 0,
-        "due_at": now,
+        "due_at": max(now, message.not_before or now),
         "scheduled_at": now,
         "created_at": now,
     }

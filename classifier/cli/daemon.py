@@ -3,6 +3,7 @@
 import logging
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,6 +11,9 @@ from classifier.cli.console import CONFIG_OPTION, JSON_OPTION, command, describe
 from classifier.cli.outbox import open_ledger
 from classifier.errors import LedgerError
 from classifier.logs import event, to_stderr
+
+if TYPE_CHECKING:
+    from classifier.service import CallIn
 
 LOG_OPTION = click.option("--log-json", is_flag=True, help="Write the log as one JSON object per line.")
 
@@ -25,11 +29,11 @@ def watch_command(config: Path, *, log_json: bool) -> None:
 
     log = logging.getLogger("classifier")
     with to_stderr(logging.INFO, as_json=log_json):
-        with open_app(config) as app, app.serving():
+        with open_app(config) as app, app.serving(), app.listening():
             app.model.warm_up()  # now, and not when the first article comes
             strays = app.strays()
 
-            def say_so() -> None:
+            def say_so(call_in: "CallIn") -> None:
                 log.info(
                     "watching %r with %s; %d rules, %d endpoints",
                     str(app.checked.folder),
@@ -39,14 +43,14 @@ def watch_command(config: Path, *, log_json: bool) -> None:
                     extra=event("watching", folder=str(app.checked.folder), model=app.model.reference),
                 )
                 warn_strays(strays)
-                app.notifier.ready()
+                app.started(call_in)
 
-            is_drained = run_service(app.jobs, app.stop, utc_now(), on_start=say_so, on_hangup=app.hangup.set)
+            left = run_service(app.jobs, app.stop, utc_now(), on_start=say_so, on_hangup=app.hangup.set)
             app.notifier.stopping()
+            if left:  # their threads would keep the process alive for as long as they hang
+                logging.shutdown()
+                os._exit(1)
         log.info("stopped", extra=event("stopped"))
-    if not is_drained:
-        logging.shutdown()
-        os._exit(0)  # the thread that hangs would be waited for otherwise
 
 
 @command(main, "once", "classifier once -c classifier.toml")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from fakes import FakeClock, FakeLedger, version_of
-from messages import scored
+from messages import put, scored
 from sqlalchemy import event
 from standardwebhooks import Webhook
 
@@ -87,7 +87,7 @@ class World:
 
     def put(self, text: str, *endpoints: str) -> None:
         """Record an article that is to go to these endpoints."""
-        self.ledger.record(version_of(text, text.encode()), scored(text, *endpoints), self.clock())
+        put(self.ledger, version_of(text, text.encode()), scored(text, *endpoints), self.clock())
 
     def run(self, seconds: float, *endpoints: str, step: float = HOUR) -> None:
         """Let time pass, each endpoint's job being called every *step* seconds."""

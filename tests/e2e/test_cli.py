@@ -308,6 +308,36 @@ def test_config_check_lists_every_problem(tmp_path: Path) -> None:
     ]
 
 
+def test_config_check_looks_at_folder_and_ledger(receiver: Receiver, write_settings: Callable[..., Path]) -> None:
+    """Both faults at once; nothing is made by looking."""
+    path = write_settings(receiver)
+    assert run("config", "check", "-c", path).exit_code == 0
+    (path.parent / "inbox").rmdir()
+    path.write_text('[ledger]\nurl = "sqlite:///:memory:"\n' + path.read_text())
+    result = run("config", "check", "-c", path)
+
+    assert result.exit_code == 1
+    folder, url = result.stderr.splitlines()
+    assert folder.startswith(f"classifier: {path}: folder.path: there is no folder {str(path.parent / 'inbox')!r}; ")
+    assert url.startswith(f"classifier: {path}: ledger.url: a ledger needs a file, e.g. sqlite:///classifier.db")
+    assert not (path.parent / "classifier.db").exists()
+
+
+def test_a_settings_folder_may_have_any_name(receiver: Receiver, write_settings: Callable[..., Path]) -> None:
+    """A question mark or a percent sign in it is part of the path, not of the ledger's URL."""
+    path = write_settings(receiver)
+    odd = path.parent / "what? 100%41 #1"
+    (odd / "inbox").mkdir(parents=True)
+    path = path.rename(odd / path.name)
+    result = run("once", "-c", path)
+
+    assert result.exit_code == 0, result.stderr
+    assert sorted(item.name for item in odd.iterdir() if "-" not in item.name) == [
+        "classifier.db", "classifier.db.lock", "classifier.toml", "inbox",
+    ]  # fmt: skip
+    assert run("audit", "-c", path).exit_code == 0
+
+
 def test_once_outbox_and_audit_tell_one_story(receiver: Receiver, write_settings: Callable[..., Path]) -> None:
     """What once delivered, outbox lists and audit counts."""
     config = write_settings(receiver)

@@ -637,10 +637,10 @@ def test_message_id_is_stable_and_tells_rules_and_endpoints_apart(
     rule: str, endpoint: str, other_rule: str, other_endpoint: str
 ) -> None:
     """The same three parts give the same id, of characters any header can hold."""
-    article = parse_article(PAGE.encode())
-    first, second = message_id(article, rule, endpoint), message_id(article, other_rule, other_endpoint)
+    article_id = parse_article(PAGE.encode()).id
+    first, second = message_id(article_id, rule, endpoint), message_id(article_id, other_rule, other_endpoint)
 
-    assert first == message_id(parse_article(PAGE.encode(), "elsewhere.txt"), rule, endpoint)
+    assert first == message_id(parse_article(PAGE.encode(), "elsewhere.txt").id, rule, endpoint)
     assert first.removeprefix("msg_").isalnum()
     if "\0" not in rule + endpoint + other_rule + other_endpoint:  # settings refuse control characters in ids
         assert (first == second) == ((rule, endpoint) == (other_rule, other_endpoint))

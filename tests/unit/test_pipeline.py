@@ -11,7 +11,7 @@ from classifier import Article, Match, Model, RuleSet, Tags, Training, parse_rul
 from classifier.delivery import Outcome, Result, RetryPolicy
 from classifier.errors import LedgerError
 from classifier.payloads import FORMATS
-from classifier.pipeline import Deliver, Ingest
+from classifier.pipeline import Deliver, Ingest, Judge
 from classifier.ports import Rejected
 
 ARTICLE = b"City Pays\n\nThe mayor of the city said operators receive a subsidy for new charging piles beside the road."
@@ -28,6 +28,7 @@ class World:
     clock: FakeClock
     ingest: Ingest
     deliver: Deliver
+    model: Model
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def world(clock: FakeClock, small_training: Training) -> World:
         model.taxonomy,
         ["desk", "wire"],
     )
-    ingest = Ingest(inbox=inbox, ledger=ledger, model=model, rules=rules, clock=clock)
+    ingest = Ingest(inbox=inbox, ledger=ledger, judge=Judge(model, rules), clock=clock)
     deliver = Deliver(
         ledger=ledger,
         sender=sender,
@@ -49,7 +50,7 @@ def world(clock: FakeClock, small_training: Training) -> World:
         clock=clock,
         jitter=lambda: 0.0,
     )
-    return World(inbox, ledger, sender, clock, ingest, deliver)
+    return World(inbox, ledger, sender, clock, ingest, deliver, model)
 
 
 def test_each_endpoint_gets_its_own_format(world: World) -> None:
@@ -112,7 +113,7 @@ def test_a_fault_of_ours_with_one_file_does_not_keep_the_others_waiting(world: W
             raise ZeroDivisionError
 
     world.inbox.files = {"a.txt": ARTICLE, "b.txt": b"\x89PNG"}
-    report = replace(world.ingest, rules=Faulty(())).run()
+    report = replace(world.ingest, judge=Judge(world.model, Faulty(()))).run()
 
     assert dict(report.files) == {"rejected": 2}
     assert world.ledger.audit().rejections == {"failed": 1, "binary": 1}
@@ -198,11 +199,28 @@ def test_deliver_stops_between_tries_when_asked(world: World) -> None:
 def test_a_match_for_nobody_is_recorded(world: World) -> None:
     """A rule may be for the ledger alone: the match is there, and no message."""
     rules = parse_rules(
-        [{"id": "quiet", "sectors": ["charging"], "keywords_any": ["mayor"], "to": []}], world.ingest.model.taxonomy, []
+        [{"id": "quiet", "sectors": ["charging"], "keywords_any": ["mayor"], "to": []}], world.model.taxonomy, []
     )
     world.inbox.files = {"a.txt": ARTICLE}
-    report = replace(world.ingest, rules=rules).run()
+    report = replace(world.ingest, judge=Judge(world.model, rules)).run()
 
     assert report.messages == 0
     assert list(world.ledger.matches.values()) == [0]
     assert world.ledger.audit().messages == {}
+
+
+def test_an_alert_waits_until_its_rule_is_active(world: World) -> None:
+    """It is recorded at once, and due when the desk opens."""
+    hours = {"days": ["mon"], "hours": "08:00-18:00", "timezone": "UTC"}
+    rules = parse_rules(
+        [{"id": "money", "sectors": ["charging"], "active": hours, "to": ["desk"]}], world.model.taxonomy, ["desk"]
+    )
+    world.inbox.files = {"a.txt": ARTICLE}
+    replace(world.ingest, judge=Judge(world.model, rules)).run()
+    opens = rules.rules[0].active.next_open(world.clock()) if rules.rules[0].active else world.clock()
+
+    assert opens > world.clock()
+    assert not world.deliver.run("desk").results
+    assert world.ledger.queues(world.clock())["desk"].oldest_due_s == 0
+    world.clock.now = opens
+    assert dict(world.deliver.run("desk").results) == {Result.DELIVERED: 1}
