@@ -78,7 +78,7 @@ def test_a_judge_gives_the_same_verdicts_in_another_process(small_training: Trai
     here = [judge(batch) for batch in batches]
 
     assert list(Processes(2, 2)(judge, batches)) == here
-    assert all(verdict.messages for [verdict] in here if hasattr(verdict, "messages"))
+    assert all(verdict.summaries for [verdict] in here if hasattr(verdict, "summaries"))
 
 
 def test_workers_end_when_the_main_process_is_killed(tmp_path: Path) -> None:
