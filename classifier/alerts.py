@@ -19,6 +19,7 @@ from classifier.tags import Tag, Tags
 MessageId = NewType("MessageId", str)
 
 ALERT_TYPE = "article.matched"
+DIGEST_TYPE = "article.digest"
 MAX_SENTENCES = 3
 MAX_TERMS = 5
 MAX_PHRASES = 4  # of one term
@@ -27,11 +28,17 @@ MAX_SENTENCE_CHARS = 600
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """A sentence of the article as scored, and where it stands in the decoded original, in characters."""
+    """
+    A sentence of the article as scored, and where it stands in the decoded original, in characters.
+
+    Attributes:
+        weight: what its terms added to the logit of the label, in sum; above 0.
+    """
 
     text: str
     start: int
     end: int
+    weight: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,9 +97,9 @@ def make_alert(
     return Alert(match=match, article=article, tags=tags, evidence=evidence, model=model, created_at=now)
 
 
-def message_id(article: Article, rule_id: str, endpoint_id: str) -> MessageId:
+def message_id(article_id: str, rule_id: str, endpoint_id: str) -> MessageId:
     """Return the ``webhook-id`` of an alert: the same for every retry, restart and re-scoring of the same bytes."""
-    digest = hashlib.sha256(f"{article.id}\0{rule_id}\0{endpoint_id}".encode("utf-8", "surrogatepass"))
+    digest = hashlib.sha256(f"{article_id}\0{rule_id}\0{endpoint_id}".encode("utf-8", "surrogatepass"))
     return MessageId(f"msg_{digest.hexdigest()[:32]}")
 
 
@@ -107,7 +114,8 @@ def _evidence(explanation: Explanation, title: str) -> Evidence:
     sentences = [sentence for sentence in explanation.sentences if sentence.text != title] or explanation.sentences
     return Evidence(
         quotes=tuple(
-            Quote(_shorten(sentence.text), sentence.start, sentence.end) for sentence in sentences[:MAX_SENTENCES]
+            Quote(_shorten(sentence.text), sentence.start, sentence.end, round(sentence.weight, 3))
+            for sentence in sentences[:MAX_SENTENCES]
         ),
         terms=tuple((_say(item), round(item.weight, 3)) for item in explanation.terms[:MAX_TERMS]),
         against=tuple((_say(item), round(item.weight, 3)) for item in explanation.against[:MAX_TERMS]),

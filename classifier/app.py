@@ -57,9 +57,9 @@ def make_sender(checked: CheckedSettings, ledger: SqlLedger) -> HttpSender:
     """Return what posts to the endpoints of the settings, their older keys signing for a day beside the current one."""
     endpoints = []
     for item in checked.receivers:
-        current, *older = item.keys
+        current, older = item.keys[:1], item.keys[1:]
         retired_at = ledger.retired_keys(item.id, [fingerprint(key) for key in item.keys], utc_now())
-        retiring = [(key, retired_at[fingerprint(key)] + KEY_OVERLAP) for key in older if key != current]
+        retiring = [(key, retired_at[fingerprint(key)] + KEY_OVERLAP) for key in older if key not in current]
         if expired := sum(until <= utc_now() for _, until in retiring):
             _LOG.info(
                 "endpoint %r: %d older secrets sign no more; take them out of the settings",
@@ -71,11 +71,12 @@ def make_sender(checked: CheckedSettings, ledger: SqlLedger) -> HttpSender:
             Endpoint(
                 id=item.id,
                 url=item.url,
-                keys=(current,),
+                keys=current,
                 retiring=tuple(retiring),
                 allow=item.allow,
                 ca_file=item.ca_file,
                 proxy=item.proxy,
+                format=item.format,
             )
         )
     return HttpSender(
@@ -202,6 +203,7 @@ def open_app(path: Path | str) -> Iterator[Daemon]:
                     max_waiting=delivery.max_waiting,
                     spread=Processes(_cores(), min_items=BACKLOG // BATCH_FILES),
                     clock=utc_now,
+                    formats={item.id: item.format for item in checked.receivers},
                     checkpoint=checkpoint,
                     should_stop=should_stop,
                     on_file=on_file,

@@ -77,6 +77,7 @@ class Article:
         title: headline, one line; may be empty.
         date: day of publication as the page states it.
         publisher: the news source the page names, e.g. ``Zhuzhou Daily``; may be empty.
+        link: where the page says it stands, as written there, unchecked; may be empty.
         text: the body, cleaned: paragraphs separated by an empty line.
         original: the decoded input, unchanged.
         encoding: the codec that decoded it.
@@ -92,6 +93,7 @@ class Article:
     original: str
     encoding: str
     offsets: OffsetMap
+    link: str = ""
 
     @property
     def full_text(self) -> str:
@@ -145,6 +147,7 @@ def parse_article(raw: bytes, source: str = "") -> Article:
         original=original,
         encoding=encoding,
         offsets=OffsetMap(tuple(builder.runs)),
+        link=page.link,
     )
 
 
@@ -361,6 +364,11 @@ _META_LINE = re.compile(
     r"|proofread(?:er|ing)?|photo(?:graph)?(?: by)?|(?:release|publish(?:ed|ing)?|publication|posted|update[d]?) ?(?:time|date|on|at)?|date|time)\s*[:\uff1a].{0,160}",
     re.IGNORECASE,
 )
+_LINK = (
+    r"(?:(?:(?:original|source|article|full|news) ?)?(?:text|link|article|page|source|url|address)\s?[:\uff1a]\s?)"
+    r"(?P<link>https?://[^\s<>\"]+)"
+)
+_LINK_LINE = re.compile(_LINK, re.IGNORECASE)
 _NETWORK = r"(?:twitter|facebook|linked ?in|whats ?app|we ?chat|weibo|qq(?: zone| space)?|e-?mail|print|reddit|telegram|pinterest|line|x|copy link|moments|more)"
 _SEPARATOR = r"[\s|,/\u00b7\u2022+]*"
 _BOILERPLATE = re.compile(
@@ -375,6 +383,7 @@ _BOILERPLATE = re.compile(
             r"(?:name|e-?mail|website|type here\.*)\s?\*?",
             r"(?:scroll|back|return|go) to (?:the )?top|top|back to (?:list|home|news)|\[?(?:close|close window|return|back)\]?",
             r"(?:source|original|article|view|read) (?:link|original|article)s?(?: here)?\.?|original (?:text|article)\s?[:\uff1a].{0,200}|https?://\S+",
+            _LINK,
             r"(?:click|tap) (?:here|to (?:read|view|enter|download|subscribe|follow)).{0,100}|read more.{0,140}|see also.{0,140}|continue reading.{0,100}",
             r"(?:also|further) read(?:ing)?\s?[:\uff1a].{0,140}",
             r"(?:previous|next|prev)(?: article| post| page| one| news)?\s?[:\uff1a<>\u00ab\u00bb].{0,160}|[<\u00ab\u2190]?\s?previous\s?[|/]?\s?next\s?[>\u00bb\u2192]?",
@@ -449,6 +458,7 @@ class _Page:
     title: Span | None
     date: dt.date | None
     publisher: str
+    link: str
     paragraphs: list[list[Span]]
 
 
@@ -467,7 +477,7 @@ def _lines(original: str) -> list[_Line]:
 
 
 def _read_page(lines: list[_Line]) -> _Page:
-    page = _Page(title=None, date=None, publisher="", paragraphs=[])
+    page = _Page(title=None, date=None, publisher="", link="", paragraphs=[])
     _read_meta(page, lines)
     lines = _without_tail(_without_menu(lines))
     latin = sum(bool(_LATIN.search(line.text)) for line in lines) * 2 >= sum(bool(line.text) for line in lines)
@@ -481,11 +491,14 @@ def _read_page(lines: list[_Line]) -> _Page:
 
 
 def _read_meta(page: _Page, lines: list[_Line]) -> None:
-    """Take news source and date from the lines that hold nothing else; a sentence about a source of water is none of them."""
+    """Take news source, date and link from the lines that hold nothing else; a sentence about a source of water is none."""
     for line in lines:
         if ":" not in line.flat and "\uff1a" not in line.flat:
             continue
         text = line.flat.strip("[]\u3010\u3011() ")
+        if linked := _LINK_LINE.fullmatch(text):
+            page.link = page.link or linked["link"]
+            continue
         if not _META_LINE.fullmatch(text):
             continue
         if not page.publisher and (named := _SOURCE.search(text)):

@@ -48,12 +48,14 @@ class Message:
         endpoint_id: where it goes.
         rule_id: which rule wanted it; None for what we tell of an endpoint or of ourselves.
         body: the bytes signed and sent; never change.
+        not_before: aware, UTC: it waits until then; None when it need not.
     """
 
     id: MessageId
     endpoint_id: str
     rule_id: str | None
     body: bytes
+    not_before: dt.datetime | None = None
 
 
 class Result(StrEnum):
@@ -334,10 +336,12 @@ def parse_secret(secret: str) -> bytes:
 
 
 def sign(keys: Sequence[bytes], message_id: MessageId, sent_at: dt.datetime, body: bytes) -> dict[str, str]:
-    """Return the three Standard Webhooks headers of one try, with one signature per key."""
+    """Return the Standard Webhooks headers of one try, with one signature per key; without a key there is none."""
     seconds = int(sent_at.timestamp())
-    signatures = " ".join(f"v1,{_signature(key, message_id, seconds, body)}" for key in keys)
-    return {"webhook-id": message_id, "webhook-timestamp": str(seconds), "webhook-signature": signatures}
+    headers = {"webhook-id": message_id, "webhook-timestamp": str(seconds)}
+    if keys:
+        headers["webhook-signature"] = " ".join(f"v1,{_signature(key, message_id, seconds, body)}" for key in keys)
+    return headers
 
 
 def fingerprint(key: bytes) -> str:

@@ -16,6 +16,8 @@ Every class takes facts and builds the sentence itself: where, what is wrong, wh
 The text is one line and never holds a secret, a webhook address or an article.
 """
 
+import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,6 +57,17 @@ class Problem:
 
     def __str__(self) -> str:
         return one_line(f"{self.path}: {self.message}" if self.path else self.message)
+
+
+def did_you_mean(name: str, known: Sequence[str]) -> str:
+    """
+    Return the end of a sentence that offers the nearest of the *known* names; empty when none is near.
+
+    >>> did_you_mean("sector", ["sectors", "bands"])
+    "; did you mean 'sectors'?"
+    """
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 class ConfigError(ClassifierError, ValueError):

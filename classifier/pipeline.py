@@ -1,8 +1,8 @@
 """
 The two jobs of the daemon, over ports.
 
-    ingest:   Inbox.settled | Ledger.unrecorded | Inbox.read | Ledger.scored | Judge | Ledger.record
-    Judge:    parse_article | Model.tag | RuleSet.match | make_alert | render
+    ingest:   Inbox.settled | Ledger.unrecorded | Inbox.read | Ledger.scored | Judge | Format.render | Ledger.record
+    Judge:    parse_article | Model.tag | RuleSet.match | make_alert | make_summary
     deliver:  RateLimit.wait_s | Ledger.claim | Sender.send | next_step | next_health | Ledger.settle
 
 The functions here order calls; what to do is decided by the values they pass along.
@@ -23,7 +23,7 @@ from classifier.article import Article, parse_article
 from classifier.delivery import EndpointHealth, Message, Outcome, RateLimit, RetryPolicy, next_health, next_step
 from classifier.errors import ArticleError, QueueFullError
 from classifier.model import Model
-from classifier.payloads import render, render_notice, timestamp
+from classifier.payloads import STANDARD, Format, Summary, make_summary, render_notice, timestamp
 from classifier.ports import (
     Checkpoint,
     Claim,
@@ -105,20 +105,21 @@ class Judge:
 
     def _score(self, article: Article, now: dt.datetime) -> Scored:
         tags = self.model.tag(article)
-        matches = self.rules.match(tags)
+        matches = self.rules.match(article, tags, now)
         headline = Headline(id=article.id, title=article.title, date=article.date, publisher=article.publisher)
-        messages = tuple(self._messages(article, tags, matches, now)) if matches else ()
-        return Scored(article=headline, tags=tags, model=self.model.reference, matches=matches, messages=messages)
+        return Scored(
+            article=headline,
+            tags=tags,
+            model=self.model.reference,
+            matches=matches,
+            summaries=tuple(self._summaries(article, tags, matches, now)) if matches else (),
+            messages=(),
+        )
 
-    def _messages(self, article: Article, tags: Tags, matches: Sequence[Match], now: dt.datetime) -> Iterator[Message]:
+    def _summaries(self, article: Article, tags: Tags, matches: Sequence[Match], now: dt.datetime) -> Iterator[Summary]:
         explain = cache(self.model.explainer(article))  # several rules may ask for the same label
         for match in matches:
-            rule = match.rule
-            body = render(make_alert(article, tags, match, model=self.model.reference, explain=explain, now=now))
-            for endpoint in rule.to:
-                yield Message(
-                    id=message_id(article, rule.id, endpoint), endpoint_id=endpoint, rule_id=rule.id, body=body
-                )
+            yield make_summary(make_alert(article, tags, match, model=self.model.reference, explain=explain, now=now))
 
 
 @dataclass(slots=True)
@@ -143,6 +144,7 @@ class Ingest:
     Attributes:
         judge: a `Judge`.
         spread: calls the judge; in other processes, perhaps, when there is much to do.
+        formats: endpoint to the format it understands; `STANDARD` for those that are not here.
         max_waiting: messages not delivered yet that make the queue full: no file is read then.
         should_stop: asked between files; a stopped scan goes on with the next one.
         on_file: told of every file whose verdict has been recorded.
@@ -152,6 +154,7 @@ class Ingest:
     ledger: Ledger
     judge: Callable[[Sequence[Page]], Sequence[Verdict]]
     clock: Clock
+    formats: Mapping[str, Format] = field(default_factory=dict)
     spread: Spread = map
     max_waiting: int = 100_000
     checkpoint: Checkpoint = no_checkpoint
@@ -248,6 +251,7 @@ class Ingest:
     def _record(self, verdicts: Sequence[tuple[FileVersion, Verdict]], report: IngestReport) -> None:
         if not verdicts:
             return
+        verdicts = [(file, self._worded(verdict)) for file, verdict in verdicts]
         self.checkpoint("scored")
         states = self.ledger.record(verdicts, self.clock())
         self.checkpoint("recorded")
@@ -261,6 +265,26 @@ class Ingest:
             elif isinstance(verdict, Scored):
                 verdict = Duplicate(sha256=verdict.article.id)  # noqa: PLW2901 - as it was recorded
             self.on_file(file, verdict)
+
+    def _worded(self, verdict: Verdict) -> Verdict:
+        """Return *verdict* with the messages that follow from it, each in the format of its endpoint."""
+        if not isinstance(verdict, Scored):
+            return verdict
+        try:
+            messages = tuple(
+                Message(
+                    id=message_id(verdict.article.id, match.rule.id, endpoint),
+                    endpoint_id=endpoint,
+                    rule_id=match.rule.id,
+                    body=self.formats.get(endpoint, STANDARD).render_summary(summary),
+                    not_before=match.not_before,
+                )
+                for match, summary in zip(verdict.matches, verdict.summaries, strict=True)
+                for endpoint in match.to
+            )
+        except Exception as error:  # noqa: BLE001 - as in the judge
+            return Rejected(reason="failed", detail=_FAILED.format(type(error).__name__))
+        return replace(verdict, messages=messages)
 
 
 def _from_both_ends(files: Sequence[FileVersion]) -> Iterator[FileVersion]:

@@ -13,6 +13,7 @@ from typing import Literal, Protocol, TypeVar
 from classifier.alerts import MessageId
 from classifier.article import ArticleId
 from classifier.delivery import EndpointHealth, Message, Outcome, Step
+from classifier.payloads import Summary
 from classifier.rules import Match
 from classifier.tags import Tags
 
@@ -79,6 +80,7 @@ class Scored:
     A file that was read and scored, the rules its article meets, and what is to be sent because of them.
 
     Attributes:
+        summaries: what there is to say about each of the matches.
         took_s: seconds to parse, tag and explain it.
     """
 
@@ -86,6 +88,7 @@ class Scored:
     tags: Tags
     model: str
     matches: tuple[Match, ...]
+    summaries: tuple[Summary, ...] = ()
     messages: tuple[Message, ...]
     took_s: float = 0.0
 

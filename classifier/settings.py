@@ -10,28 +10,35 @@ import contextlib
 import difflib
 import errno
 import ipaddress
+import json
 import os
 import re
+import shutil
 import ssl
 import stat
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import quote
 
+import httpx
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
 from classifier.addresses import AllowedRange, parse_allowed, parse_proxy, url_fault
 from classifier.article import MAX_BYTES
 from classifier.delivery import MAX_KEYS, SCHEDULE, parse_secret
 from classifier.errors import ConfigError, Problem, RuleError
+from classifier.payloads import FORMATS, STANDARD, Format, ntfy_format
 from classifier.rules import RuleSet, parse_rules
 from classifier.taxonomy import Taxonomy
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _RELATIVE_SQLITE = re.compile(r"(sqlite(?:\+\w+)?:///)(?!/|:memory:)(.+)")
+_MODEL_TABLE = re.compile(r"\s*\[\s*model\s*\]\s*(?:#.*)?")
+_PATH_LINE = re.compile(r"\s*path\s*=")
+_TOPIC = re.compile(r"/([-_A-Za-z0-9]{1,64})/?")
 MAX_ENDPOINTS = 200
 _MAX_FILE_BYTES = 1_000_000  # of settings or authorities; a thousand rules, or all usual authorities, are far less
 _MAX_SECRET_BYTES = 10_000  # of a file that holds an address or a few keys
@@ -153,7 +160,8 @@ class EndpointSettings(_Table):
     url_file: Path | None = None
     """File that holds the address."""
     secret: SecretStr | None = None
-    """The signing secret itself, whsec_...; older ones, separated by blanks, sign as well for 24 h (for rotation)."""
+    """The signing secret itself, whsec_...; older ones, separated by blanks, sign as well for 24 h (for rotation).
+    Only the standard format needs one; messages in any format are signed when there is one."""
     secret_env: str | None = None
     """Environment variable that holds it."""
     secret_file: Path | None = None
@@ -169,6 +177,10 @@ class EndpointSettings(_Table):
     """Tries per second, at most, over time."""
     burst: int = Field(default=5, ge=1, le=1_000)
     """Tries made at once, at most, after a pause."""
+    format: Literal["standard", "slack", "teams", "discord", "ntfy", "template"] = "standard"
+    """What it understands."""
+    template: Path | None = None
+    """Template file of the format "template", relative to the settings file."""
 
     given_by: ClassVar = ("", "_env", "_file")
 
@@ -179,9 +191,12 @@ class EndpointSettings(_Table):
             faults = []
             for name in ("url", "secret"):
                 given = [name + way for way in cls.given_by if name + way in table]
-                if len(given) != 1:
+                is_optional = name == "secret" and table.get("format", "standard") != "standard"
+                if len(given) > 1 or not (given or is_optional):
                     got = " and ".join(given) or "none"
                     faults.append(f"exactly one of {name}, {name}_env, {name}_file needed, got {got}")
+            if ("template" in table) != (table.get("format") == "template"):
+                faults.append('a template file and format = "template" need each other')
             if faults:
                 raise ValueError("; ".join(faults))
         return table
@@ -226,7 +241,7 @@ class Settings(_Table):
     delivery: DeliverySettings = DeliverySettings()
     monitor: MonitorSettings = MonitorSettings()
     rule: tuple[dict[str, Any], ...] = ()
-    """Rules: id, to, bands, and a list of labels per facet of the model."""
+    """Rules: id, to, a list of labels per facet of the model, and what the README names beside these."""
     endpoint: tuple[EndpointSettings, ...] = Field(default=(), max_length=MAX_ENDPOINTS)
 
 
@@ -236,12 +251,14 @@ class Receiver:
     An endpoint with its address and secret looked up and checked.
 
     Attributes:
-        keys: signing keys, at least one; the first is the current one.
+        url: what is posted to; of an ntfy server the address without the topic.
+        keys: signing keys, the first is the current one; may be none in formats other than the standard one.
         allow: ranges it may use although they are not public, or in the clear.
         ca_file: absolute path of the authorities to trust instead of the usual ones.
         proxy: host and port of the proxy to go through.
         rate_per_s: tries per second.
         burst: tries at once.
+        format: what it understands.
     """
 
     id: str
@@ -252,6 +269,7 @@ class Receiver:
     proxy: tuple[str, int] | None
     rate_per_s: float
     burst: int
+    format: Format = STANDARD
 
     def __repr__(self) -> str:
         return f"Receiver(id={self.id!r}, url=<secret>, keys=<secret>)"
@@ -263,7 +281,7 @@ class CheckedSettings:
     A settings file that holds together: paths absolute, rules checked against the model, receivers ready.
 
     Attributes:
-        files: what it was read from: the file itself, and those of addresses, secrets and authorities.
+        files: what it was read from: the file itself, and those of addresses, secrets, authorities and templates.
     """
 
     path: Path
@@ -276,7 +294,11 @@ class CheckedSettings:
 
 
 def load_settings(
-    path: Path | str, taxonomy_of: Callable[[Path | None], Taxonomy], environment: Mapping[str, str] = os.environ
+    path: Path | str,
+    taxonomy_of: Callable[[Path | None], Taxonomy],
+    environment: Mapping[str, str] = os.environ,
+    *,
+    is_sending: bool = True,
 ) -> CheckedSettings:
     """
     Read and check a settings file.
@@ -285,17 +307,24 @@ def load_settings(
         path: a TOML file.
         taxonomy_of: model folder (None for the bundled one) to its taxonomy, to check rules against.
         environment: for ``url_env`` and ``secret_env``.
+        is_sending: False leaves addresses and secrets where they are: no receivers come back, and a machine that does
+            not have them can still ask about rules.
 
     Raises:
         ConfigError: with every problem found.
         ModelError: from *taxonomy_of*.
     """
     path = Path(path).absolute()
-    return parse_settings(_read_toml(path), path, taxonomy_of, environment)
+    return parse_settings(_read_toml(path), path, taxonomy_of, environment, is_sending=is_sending)
 
 
 def parse_settings(
-    table: Mapping[str, Any], path: Path, taxonomy_of: Callable[[Path | None], Taxonomy], environment: Mapping[str, str]
+    table: Mapping[str, Any],
+    path: Path,
+    taxonomy_of: Callable[[Path | None], Taxonomy],
+    environment: Mapping[str, str],
+    *,
+    is_sending: bool = True,
 ) -> CheckedSettings:
     """
     Check the parsed content of a settings file.
@@ -305,6 +334,7 @@ def parse_settings(
         path: of the file, absolute; paths in it are relative to its folder.
         taxonomy_of: as for `load_settings`.
         environment: as for `load_settings`.
+        is_sending: as for `load_settings`.
 
     Raises:
         ConfigError: with every problem found.
@@ -339,7 +369,7 @@ def parse_settings(
         if name not in endpoint_ids
     ]
     receivers = []
-    for i, raw in enumerate(raw_endpoints[:MAX_ENDPOINTS]):
+    for i, raw in enumerate(raw_endpoints[:MAX_ENDPOINTS] if is_sending else ()):
         with contextlib.suppress(ValidationError):  # told above, with those of all other tables
             endpoint = EndpointSettings.model_validate(raw)
             receivers.append(_receiver(endpoint, f"endpoint[{i}]", path.parent, environment, problems))
@@ -357,11 +387,59 @@ def parse_settings(
             *(
                 path.parent / file
                 for item in settings.endpoint
-                for file in (item.url_file, item.secret_file, item.ca_file)
+                for file in (item.url_file, item.secret_file, item.ca_file, item.template)
                 if file
             ),
         ),
     )
+
+
+def replace_model(path: Path, model: Path) -> None:
+    """
+    Make *model* the model folder of a settings file, in one step: a reader sees the old file or the new one.
+
+    Everything else in the file stays as it is, comments too.
+
+    Args:
+        path: the settings file.
+        model: the folder; written relative to the settings file when it lies below its folder.
+
+    Raises:
+        ConfigError: the file cannot be read or written, or its line cannot be found for certain.
+    """
+    path = path.resolve()
+    table = _read_toml(path)
+    model = model.resolve()
+    name = str(model.relative_to(path.parent) if model.is_relative_to(path.parent) else model)
+    text = _with_model_line(path.read_bytes().decode("utf-8"), f"path = {json.dumps(name, ensure_ascii=False)}")
+    wanted = table | {"model": {**table.get("model", {}), "path": name}}
+    try:
+        is_right = tomllib.loads(text) == wanted
+    except tomllib.TOMLDecodeError:
+        is_right = False
+    if not is_right:  # written in a way that this does not understand, e.g. model = {path = ...}
+        raise ConfigError(str(path), (Problem("model.path", f"write {name!r} here yourself; nothing was changed"),))
+    temporary = path.with_name(f".{path.name}.part")
+    try:
+        with temporary.open("wb") as stream:
+            stream.write(text.encode("utf-8"))
+            stream.flush()
+            os.fsync(stream.fileno())
+        shutil.copymode(path, temporary)
+        temporary.replace(path)
+    except OSError as error:
+        raise ConfigError(str(path), (Problem("", f"cannot be written: {error.strerror}"),)) from error
+
+
+def _with_model_line(text: str, line: str) -> str:
+    """Return *text* with *line* for the path of its model table, which is added when there is none."""
+    lines = text.split("\n")
+    head = next((i for i, item in enumerate(lines) if _MODEL_TABLE.fullmatch(item)), None)
+    if head is None:
+        return text.rstrip("\n") + f"\n\n[model]\n{line}\n"
+    end = next((i for i, item in enumerate(lines[head + 1 :], head + 1) if item.lstrip().startswith("[")), len(lines))
+    old = next((i for i in range(head + 1, end) if _PATH_LINE.match(lines[i])), None)
+    return "\n".join([*lines[: old or head + 1], line, *lines[old + 1 if old else head + 1 :]])
 
 
 def _endpoints_told(settings: Settings | None) -> Iterator[tuple[str, str]]:
@@ -491,13 +569,16 @@ def _receiver(
     url = look_up("url", endpoint.url, endpoint.url_env, endpoint.url_file)
     if url and (fault := url_fault(url, allow)):
         problems.append(Problem(f"{path}.url", fault))
+        url = ""
     if endpoint.proxy and url.lower().startswith("http:"):
         problems.append(Problem(f"{path}.proxy", "plain http does not go through a proxy; use https"))
-    secrets = look_up("secret", endpoint.secret, endpoint.secret_env, endpoint.secret_file)
+    named = (endpoint.secret, endpoint.secret_env, endpoint.secret_file)
+    secrets = "" if named == (None, None, None) else look_up("secret", *named)
     keys = _keys(secrets, f"{path}.secret", problems)
     ca_file = base / endpoint.ca_file if endpoint.ca_file else None
     if ca_file and (fault := _ca_fault(ca_file)):
         problems.append(Problem(f"{path}.ca_file", fault))
+    url, chosen = _format_of(endpoint, url, path, base, problems)
     return Receiver(
         id=endpoint.id,
         url=url,
@@ -507,6 +588,7 @@ def _receiver(
         proxy=parse_proxy(endpoint.proxy) if endpoint.proxy else None,
         rate_per_s=endpoint.rate_per_s,
         burst=endpoint.burst,
+        format=chosen,
     )
 
 
@@ -520,6 +602,40 @@ def _keys(secrets: str, path: str, problems: list[Problem]) -> tuple[bytes, ...]
     if len(keys) > MAX_KEYS:
         problems.append(Problem(path, f"{len(keys)} secrets, at most {MAX_KEYS} are allowed"))
     return tuple(keys)
+
+
+def _format_of(
+    endpoint: EndpointSettings, url: str, path: str, base: Path, problems: list[Problem]
+) -> tuple[str, Format]:
+    """Return the address to post to, which is another one for ntfy, and the format."""
+    if endpoint.template is not None:
+        try:
+            return url, load_template(base / endpoint.template)
+        except ConfigError as error:
+            problems += [Problem(f"{path}.template", f"{error.source}: {problem}") for problem in error.problems]
+    elif endpoint.format == "ntfy" and url:
+        if topic := _TOPIC.fullmatch(httpx.URL(url).path):
+            return str(httpx.URL(url).copy_with(path="/")), ntfy_format(topic[1])
+        text = "an ntfy address ends with its topic, as https://ntfy.example.org/my-topic does"
+        problems.append(Problem(f"{path}.url", text))
+    return url, FORMATS.get(endpoint.format, STANDARD)
+
+
+def load_template(path: Path) -> Format:
+    """
+    Read and check a template file.
+
+    Raises:
+        ConfigError: with every problem found; each path is ``line N``.
+    """
+    from classifier.payloads.template import MAX_SOURCE, parse_template  # noqa: PLC0415 - only those who have one pay for Jinja
+
+    try:
+        source = _read_text(path, 4 * MAX_SOURCE)  # bytes; parse_template counts the characters
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "it is no text in UTF-8"
+        raise ConfigError(str(path), (Problem("", f"cannot be read: {reason}"),)) from error
+    return parse_template(source, str(path))
 
 
 def _ca_fault(path: Path) -> str | None:

@@ -132,7 +132,9 @@ class FakeLedger:
                     self.matched_at[verdict.article.id, match.rule.id] = now
                 for message in verdict.messages:
                     self.article_of[message.id] = verdict.article.id
-                    self._rows[message.id] = _Row(message, now, due_at=now, scheduled_at=now)
+                    self._rows[message.id] = _Row(
+                        message, now, due_at=max(now, message.not_before or now), scheduled_at=now
+                    )
             case Duplicate() if verdict.sha256 not in self.articles:
                 return None
             case Scored() | Duplicate():
@@ -208,7 +210,7 @@ class FakeLedger:
             return False
         self.healths[endpoint_id] = after
         for message in notices:
-            self._rows[message.id] = _Row(message, now, due_at=now, scheduled_at=now)
+            self._rows[message.id] = _Row(message, now, due_at=max(now, message.not_before or now), scheduled_at=now)
         return True
 
     def retired_keys(

@@ -7,6 +7,7 @@ from classifier import Article, Match, Rule, Tag, Tags, parse_article
 from classifier.alerts import MessageId
 from classifier.delivery import Message
 from classifier.ports import FileState, FileVersion, Headline, Ledger, Scored, Verdict
+from classifier.rules import TagCondition
 from classifier.tags import Band
 
 NOW = dt.datetime(2026, 1, 2, 3, 4, 5, 678_901, tzinfo=dt.UTC)
@@ -22,7 +23,8 @@ def scored(text: str, *endpoints: str) -> Scored:
     article = article_of(text)
     tag = Tag("wind", 0.9, Band.ALERT)
     tags = Tags({"sectors": (tag,)})
-    rule = Rule(id="r", wanted={"sectors": frozenset({"wind"})}, bands=frozenset({Band.ALERT}), to=endpoints)
+    when = TagCondition(wanted={"sectors": frozenset({"wind"})}, bands=frozenset({Band.ALERT}))
+    rule = Rule(id="r", when=when, to=endpoints)
     messages = [
         Message(
             id=MessageId(f"msg_{hashlib.sha256((text + e).encode()).hexdigest()[:8]}"),

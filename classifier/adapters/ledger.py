@@ -26,6 +26,7 @@ from sqlalchemy import event
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 
 from classifier.alerts import MessageId, tag_record
+from classifier.backtest import Past
 from classifier.delivery import (
     Dead,
     Delivered,
@@ -52,6 +53,7 @@ from classifier.ports import (
     Verdict,
     no_checkpoint,
 )
+from classifier.tags import Abstention, Band, Tag, Tags
 
 if TYPE_CHECKING:
     from sqlalchemy.engine.interfaces import DBAPIConnection
@@ -452,6 +454,24 @@ class SqlLedger:
         with self._writing() as connection:
             return connection.execute(outbox.update().where(which).values(**fresh)).rowcount
 
+    def history(self, since: dt.datetime | None) -> Sequence[Past]:
+        """Return the articles scored from *since* on, oldest first, with the tags they got; texts are not kept."""
+        query = sa.select(articles).order_by(articles.c.scored_at, articles.c.id)
+        if since is not None:
+            query = query.where(articles.c.scored_at >= since)
+        with self._reading() as connection:
+            return [
+                Past(
+                    article_id=row.id,
+                    title=row.title,
+                    at=row.scored_at,
+                    tags=_read_tags(row.tags, row.abstained),
+                    text="",
+                    model=row.model,
+                )
+                for row in connection.execute(query)
+            ]
+
     def queues(self, now: dt.datetime) -> Mapping[str, Queue]:
         """Return what waits, by endpoint; an endpoint for which nothing does is no key."""
         # A message that was made due again stands at the time it was made; it has been due since that was decided.
@@ -612,6 +632,14 @@ class SqlLedger:
             raise LedgerError(self._where, type(error).__name__) from error
         except (TypeError, ValueError) as error:  # an option of the URL that only the driver looks at
             raise LedgerError(self._where, f"the database refuses: {type(error).__name__}") from error
+
+
+def _read_tags(text: str, abstained: str | None) -> Tags:
+    by_facet = {
+        facet: tuple(Tag(record["label"], record["score"], Band(record["band"])) for record in records)
+        for facet, records in json.loads(text).items()
+    }
+    return Tags(by_facet, Abstention(abstained) if abstained else None)
 
 
 def _is_due(endpoint_id: str, now: dt.datetime) -> sa.ColumnElement[bool]:
@@ -827,7 +855,7 @@ def _outbox_row(message: Message, article_id: str | None, now: dt.datetime) -> d
         "state": "pending",
         "attempts": 0,
         "attempts_before_retry": 0,
-        "due_at": now,
+        "due_at": max(now, message.not_before or now),
         "scheduled_at": now,
         "created_at": now,
     }

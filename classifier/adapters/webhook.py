@@ -32,6 +32,7 @@ import httpx
 
 from classifier.addresses import AllowedRange, address_fault, url_fault
 from classifier.delivery import Message, Outcome, Result, sign
+from classifier.payloads import STANDARD, Format
 from classifier.ports import Clock
 
 USER_AGENT = "policy-classifier"
@@ -54,12 +55,13 @@ class Endpoint:
     Attributes:
         id: the name in settings and records.
         url: http or https; a secret, never logged.
-        keys: signing keys, at least one; every request carries a signature of each.
+        keys: signing keys; every request carries a signature of each, and none without one.
         retiring: older keys, and until when (aware, UTC) each of them signs as well.
         allow: ranges it may use although they are not public, or in the clear.
         ca_file: PEM file of the only authorities whose certificates it may have; None for the usual ones.
         proxy: host and port of an HTTP proxy to go through; None to connect directly. The proxy then resolves the name
             and decides where connections may go.
+        format: what it understands. Alerts come in it already; what else is told is put into it when it is sent.
     """
 
     id: str
@@ -69,6 +71,7 @@ class Endpoint:
     allow: tuple[AllowedRange, ...] = ()
     ca_file: Path | None = None
     proxy: tuple[str, int] | None = None
+    format: Format = STANDARD
 
     def keys_at(self, now: dt.datetime) -> tuple[bytes, ...]:
         """Return the keys that sign at *now*, the current ones first."""
@@ -132,7 +135,8 @@ class HttpSender:
         if (fault := url_fault(endpoint.url, endpoint.allow)) is not None:
             return Outcome(result=Result.BLOCKED_ADDRESS, detail=fault)
         now = self._clock()
-        headers = sign(endpoint.keys_at(now), message.id, now, message.body) | {
+        body = message.body if message.rule_id is not None else endpoint.format.render_note(message.body)
+        headers = sign(endpoint.keys_at(now), message.id, now, body) | {
             "content-type": "application/json",
             "user-agent": USER_AGENT,
             "accept-encoding": "identity",
@@ -147,7 +151,7 @@ class HttpSender:
                 request = client.build_request(
                     "POST",
                     endpoint.url,
-                    content=message.body,
+                    content=body,
                     headers=headers,
                     timeout=httpx.Timeout(self._total_timeout_s, connect=self._connect_timeout_s),
                 )

@@ -6,7 +6,7 @@ imported by the command that needs them. With ``--json`` standard output holds o
 else; progress, warnings and errors go to standard error.
 """
 
-from classifier.cli import articles, config, daemon, data, evaluation, models, outbox
+from classifier.cli import alerts, articles, config, daemon, data, evaluation, models, outbox, rules
 from classifier.cli.console import main
 
-__all__ = ["articles", "config", "daemon", "data", "evaluation", "main", "models", "outbox"]
+__all__ = ["alerts", "articles", "config", "daemon", "data", "evaluation", "main", "models", "outbox", "rules"]

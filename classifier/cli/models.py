@@ -1,23 +1,30 @@
-"""Commands about models: train, model show, model verify."""
+"""Commands about models: train, model show, model verify, model switch."""
 
+import datetime as dt
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from classifier.adapters.artifacts import load_model, make_manifest, read_manifest, save_model
 from classifier.cli.console import (
+    CONFIG_OPTION,
     CORPORA_ARGUMENT,
     JSON_OPTION,
     TAXONOMY_OPTION,
     command,
+    fail,
     main,
     print_json,
     progress_bar,
 )
 from classifier.cli.evaluation import print_report
-from classifier.errors import ModelError, ModelNotFoundError
+from classifier.cli.rules import EXAMPLES_OPTION, LEDGER, SINCE_OPTION, Reading, load_rules, print_matches
+from classifier.errors import ConfigError, ModelError, ModelNotFoundError
 from classifier.lexicon import NO_LEXICON
+
+if TYPE_CHECKING:
+    from classifier.model_switch import AlertChange, Standing, Switch
 
 KEPT_SHARE = 0.98  # of the old macro F1 that a new model must reach to take its place
 
@@ -157,3 +164,97 @@ def model_show_command(folder: Path | None, *, as_json: bool) -> None:
 def model_verify_command(folder: Path | None) -> None:
     """Check every digest and every array of a model folder; nothing in it is executed."""
     click.echo(f"{load_model(folder).reference}: all files are as the manifest says")
+
+
+@command(
+    model_group,
+    "switch",
+    "classifier model switch models/mine --dry-run --archive old-articles --since 30d\n"
+    "  classifier model switch models/mine",
+)
+@click.argument("folder", type=click.Path(path_type=Path), metavar="DIR")
+@click.option("--dry-run", is_flag=True, help="Change nothing; show the alerts that would appear or vanish.")
+@CONFIG_OPTION
+@click.option("--archive", metavar="PATH", help="Folder of text files or JSON lines; without it the watched folder.")
+@SINCE_OPTION
+@EXAMPLES_OPTION
+@JSON_OPTION
+def model_switch_command(
+    folder: Path,
+    config: Path,
+    archive: str | None,
+    since: dt.datetime | None,
+    examples: int,
+    *,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """
+    Put another model into the settings file, or say first which alerts that would change.
+
+    The rules must fit the labels of the new model; without --dry-run nothing else is looked at. A running daemon takes
+    the change up as it takes up any other of its settings.
+    """
+    from classifier.rules import parse_rules  # noqa: PLC0415
+    from classifier.settings import replace_model  # noqa: PLC0415
+
+    checked, old = load_rules(config)
+    new = load_model(folder)
+    try:
+        rules = parse_rules(checked.settings.rule, new.taxonomy, [item.id for item in checked.settings.endpoint])
+    except ConfigError as error:
+        raise ConfigError(f"{checked.path} with {new.reference}", error.problems) from error
+    if not dry_run:
+        replace_model(checked.path, folder)
+        click.echo(f"{checked.path}: the model is {new.reference} instead of {old.reference}")
+        return
+    if archive == LEDGER:
+        fail("the ledger keeps no texts for another model to read; name a folder or a file, or ./ledger for one")
+    from classifier.model_switch import compare_models  # noqa: PLC0415
+
+    reading = Reading()
+    with progress_bar() as on_progress:
+        articles = reading.articles(checked, archive, since, on_progress)
+        switch = compare_models(articles, (old, new), (checked.rules, rules))
+    if not switch.before.n_articles:
+        fail(reading.say_empty(since))
+    if as_json:
+        record = {"before": old.reference, "after": new.reference, **reading.to_record()}
+        print_json(record | switch.to_record(examples=examples))
+        return
+    click.echo(f"from {old.reference} to {new.reference}")
+    _print_switch(switch, examples)
+    reading.print_notes()
+
+
+def _print_switch(switch: "Switch", examples: int) -> None:
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    past = switch.before
+    click.echo(f"{past.n_articles} articles, {past.first} to {past.last}, {past.n_days} days\n")
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for name in ("rule", "alerts before", "after", "appear", "vanish"):
+        table.add_column(name, justify="left" if name == "rule" else "right")
+    for change in switch.rules:
+        counts = (change.n_before, change.n_after, len(change.appeared), len(change.vanished))
+        table.add_row(Text(change.rule_id), *map(str, counts))
+    Console(highlight=False, markup=False).print(table)
+    for change in switch.rules:
+        if change.appeared or change.vanished:
+            click.echo("\n" + click.style(change.rule_id, bold=True))
+        for sign, changes in (("+", change.appeared), ("-", change.vanished)):
+            print_matches(f"  {sign} ", ((_say_change(item), item.match) for item in changes[:examples]))
+            if len(changes) > examples:
+                click.echo(f"  {sign} {len(changes) - examples} more")
+
+
+def _say_change(change: "AlertChange") -> str:
+    if change.before is None or change.after is None:
+        return "told by another article"
+    return f"{_say_standing(change.before)} -> {_say_standing(change.after)}"
+
+
+def _say_standing(standing: "Standing") -> str:
+    return f"{standing.score:.2f} {'kept out' if standing.is_kept_out else standing.band or 'silent'}"

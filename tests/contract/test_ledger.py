@@ -3,6 +3,7 @@
 import datetime as dt
 import sqlite3
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from fakes import FakeLedger, version_of
 from messages import put, scored
 from sqlalchemy.event import listen
 
-from classifier import LedgerError
+from classifier import Abstention, LedgerError, Tags
 from classifier.adapters.ledger import SqlLedger
 from classifier.alerts import MessageId
 from classifier.delivery import Dead, Delivered, Outcome, Result, RetryAt
@@ -351,6 +352,27 @@ def test_audit_sees_what_is_missing(sqlite: SqlLedger) -> None:
     )
 
 
+def test_history_gives_back_the_tags_of_the_past(tmp_path: Path) -> None:
+    """In order of time, from an instant on; abstentions too; the text is not there."""
+    ledger = SqlLedger(f"sqlite:///{tmp_path / 'ledger.db'}")
+    first, second = scored("first", "desk"), scored("second")
+    silent = replace(second, tags=Tags({"sectors": ()}, Abstention.OFF_TOPIC))
+    put(ledger, version_of("b"), silent, later(5))
+    put(ledger, version_of("a"), first, NOW)
+    past = list(ledger.history(None))
+    recent = ledger.history(later(5))
+    ledger.close()
+
+    assert [(item.article_id, item.at, item.text, item.model) for item in past] == [
+        (first.article.id, NOW, "", "m@1"),
+        (second.article.id, later(5), "", "m@1"),
+    ]
+    assert past[0].title == first.article.title
+    assert past[0].tags == first.tags
+    assert past[1].tags == silent.tags
+    assert list(recent) == past[1:]
+
+
 def test_queues_count_what_waits_by_endpoint(ledger: Ledger) -> None:
     """A message under a lease waits too; delivered and dead ones do not; the age is that of the one due longest."""
     assert dict(ledger.queues(NOW)) == {}
@@ -396,3 +418,15 @@ def test_newest_file_at_is_the_time_of_the_last_verdict(ledger: Ledger) -> None:
     put(ledger, version_of("b", b"2"), Rejected(reason="binary", detail="x"), later(3))
 
     assert ledger.newest_file_at() == later(5)
+
+
+def test_a_message_is_due_no_earlier_than_it_may_be(ledger: Ledger) -> None:
+    """Until then nothing is claimed, and nothing is late."""
+    verdict = scored("first", "desk")
+    [message] = verdict.messages
+    waiting = replace(verdict, messages=(replace(message, not_before=later(100)),))
+    put(ledger, version_of("a"), waiting, NOW)
+
+    assert ledger.claim("desk", later(99), LEASE) is None
+    assert ledger.queues(later(99)) == {"desk": Queue(pending=1, oldest_due_s=0.0)}
+    assert ledger.claim("desk", later(100), LEASE) is not None

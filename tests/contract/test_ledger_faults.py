@@ -28,7 +28,7 @@ from classifier.delivery import Dead, Delivered, Message, Outcome, Result
 from classifier.errors import InUseError, QueueFullError
 from classifier.pipeline import Ingest, Judge, Prune
 from classifier.ports import Duplicate, Headline, Ledger, Rejected, Retention, Scored
-from classifier.rules import Match, Rule
+from classifier.rules import Match, Rule, TagCondition
 from classifier.tags import Band, Tag, Tags
 
 NOW = dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
@@ -43,7 +43,7 @@ def verdict(number: int, *endpoints: str, body: bytes = b"{}") -> Scored:
     """Return a scored article with one match and a message for each endpoint."""
     digest = ArticleId(f"{number:064x}")
     tag = Tag("wind", 0.9, Band.ALERT)
-    rule = Rule(id="r", wanted={}, bands=frozenset(), to=endpoints)
+    rule = Rule(id="r", when=TagCondition(wanted={}, bands=frozenset()), to=endpoints)
     messages = [
         Message(id=MessageId(f"msg_{number}_{name}"), endpoint_id=name, rule_id="r", body=body) for name in endpoints
     ]

@@ -3,10 +3,12 @@
 import base64
 import datetime as dt
 import ipaddress
+import json
 import logging
 import ssl
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -18,6 +20,7 @@ from classifier.adapters.webhook import Endpoint, HttpSender, parse_retry_after
 from classifier.addresses import AllowedRange
 from classifier.alerts import MessageId
 from classifier.delivery import Message, Result
+from classifier.payloads import FORMATS
 
 NOW = dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
 KEY = bytes(range(32))
@@ -52,6 +55,34 @@ def test_a_message_arrives_signed_and_unchanged(receiver: Receiver) -> None:
     [request] = receiver.requests
     assert (request.body, request.headers["webhook-id"], request.headers["webhook-attempt"]) == (BODY, "msg_1", "3")
     assert request.headers["host"] == f"127.0.0.1:{receiver.port}"
+
+
+def test_without_a_key_there_is_no_signature(receiver: Receiver) -> None:
+    """Chats have none; the id is still there."""
+    endpoint = Endpoint(id="desk", url=receiver.url, keys=(), allow=(AllowedRange(LOOPBACK, receiver.port),))
+    sender = HttpSender([endpoint], clock=lambda: NOW, total_timeout_s=5, connect_timeout_s=2)
+
+    assert sender.send(MESSAGE, 1).result is Result.DELIVERED
+    [request] = receiver.requests
+    assert "webhook-signature" not in request.headers
+    assert request.headers["webhook-id"] == "msg_1"
+
+
+def test_what_is_no_alert_is_put_into_the_format_of_the_endpoint(receiver: Receiver) -> None:
+    """A chat cannot read an envelope; the signature is that of the bytes sent."""
+    allow = (AllowedRange(LOOPBACK, receiver.port),)
+    key = parse_secret(receiver.secret)
+    endpoint = Endpoint(id="desk", url=receiver.url, keys=(key,), allow=allow, format=FORMATS["discord"])
+    clock = lambda: dt.datetime.now(dt.UTC)  # noqa: E731, TID251 - the verifying library reads the real one
+    sender = HttpSender([endpoint], clock=clock, total_timeout_s=5, connect_timeout_s=2)
+    body = b'{"type": "endpoint.probe", "timestamp": "2026-01-02T03:04:05Z", "data": {"endpoint": "desk"}}'
+    for message in (replace(MESSAGE, rule_id=None, body=body), MESSAGE):
+        assert sender.send(message, 1).result is Result.DELIVERED
+    note, alert = receiver.verified()
+
+    assert note["embeds"][0]["title"] == "endpoint.probe"
+    assert note["embeds"][0]["description"] == "endpoint\\: desk"
+    assert alert == json.loads(BODY)
 
 
 def test_older_keys_sign_until_their_time_and_the_current_one_always(receiver: Receiver) -> None:

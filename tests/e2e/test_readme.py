@@ -1,6 +1,7 @@
 """The README as a user follows it: every command, snippet and settings block is run as written."""
 
 import base64
+import json
 import os
 import re
 import secrets
@@ -18,6 +19,7 @@ from classifier.addresses import parse_allowed
 from classifier.alerts import MessageId
 from classifier.app import check_settings, utc_now
 from classifier.delivery import Message, Result
+from classifier.payloads.template import SAMPLES, parse_template
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -77,13 +79,14 @@ def test_library_snippet_runs_as_written(workplace: Path) -> None:
     assert "Operators of public charging piles receive" in result.stdout
 
 
-def test_settings_snippet_is_valid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("number", "rule"), [(0, "nev-money"), (1, "battery-plans")])
+def test_settings_snippets_are_valid(number: int, rule: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the two variables set, as the text says."""
     monkeypatch.setenv("DESK_URL", "https://hooks.example.org/x")
     monkeypatch.setenv("DESK_SECRET", SECRET)
-    (tmp_path / "classifier.toml").write_text(_blocks("toml")[0], encoding="utf-8")
+    (tmp_path / "classifier.toml").write_text(_blocks("toml")[number], encoding="utf-8")
 
-    assert [rule.id for rule in check_settings(tmp_path / "classifier.toml").rules.rules] == ["nev-money"]
+    assert [item.id for item in check_settings(tmp_path / "classifier.toml").rules.rules] == [rule]
 
 
 def test_monitor_snippet_is_valid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,9 +97,27 @@ def test_monitor_snippet_is_valid(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         f'[[endpoint]]\nid = "{name}"\nurl_env = "DESK_URL"\nsecret_env = "DESK_SECRET"\n'
         for name in ("ops", "deadman")
     )
-    (tmp_path / "classifier.toml").write_text(_blocks("toml")[1] + endpoints, encoding="utf-8")
+    [block] = [block for block in _blocks("toml") if "[monitor]" in block]
+    (tmp_path / "classifier.toml").write_text(block + endpoints, encoding="utf-8")
 
     assert check_settings(tmp_path / "classifier.toml").settings.monitor.port == 9464
+
+
+def test_format_snippet_is_valid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A chat needs no secret."""
+    monkeypatch.setenv("SLACK_URL", "https://hooks.slack.example/services/x")
+    [block] = [block for block in _blocks("toml") if 'format = "slack"' in block]
+    (tmp_path / "classifier.toml").write_text(block, encoding="utf-8")
+    [receiver] = check_settings(tmp_path / "classifier.toml").receivers
+
+    assert (receiver.format.name, receiver.keys) == ("slack", ())
+
+
+def test_template_snippet_is_valid() -> None:
+    """It passes the check and gives what it says."""
+    body = parse_template(_blocks("jinja")[0], "README").render_summary(SAMPLES[0])
+
+    assert json.loads(body)["tags"] == ["charging_swapping 0.97", "subsidy_grant 0.99"]
 
 
 def test_receiver_snippet_verifies_what_the_daemon_sends(tmp_path: Path) -> None:

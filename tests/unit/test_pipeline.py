@@ -1,14 +1,16 @@
 """Ingest and deliver over fakes: what ends where, and that nothing is lost in between."""
 
 import datetime as dt
+import json
 from dataclasses import dataclass, replace
 
 import pytest
 from fakes import FakeClock, FakeInbox, FakeLedger, FakeSender
 
-from classifier import Match, Model, RuleSet, Tags, Training, parse_rules
+from classifier import Article, Match, Model, RuleSet, Tags, Training, parse_rules
 from classifier.delivery import Outcome, Result, RetryPolicy
 from classifier.errors import LedgerError
+from classifier.payloads import FORMATS
 from classifier.pipeline import Deliver, Ingest, Judge
 from classifier.ports import Rejected
 
@@ -49,6 +51,18 @@ def world(clock: FakeClock, small_training: Training) -> World:
         jitter=lambda: 0.0,
     )
     return World(inbox, ledger, sender, clock, ingest, deliver, model)
+
+
+def test_each_endpoint_gets_its_own_format(world: World) -> None:
+    """The same alert, told in two ways; one that is not named gets the standard format."""
+    ingest = replace(world.ingest, formats={"wire": FORMATS["discord"]})
+    world.inbox.files = {"a.txt": ARTICLE}
+    ingest.run()
+    for endpoint in ("desk", "wire"):
+        world.deliver.run(endpoint)
+    bodies = {message.endpoint_id: json.loads(message.body) for message, _ in world.sender.sent}
+
+    assert bodies["desk"]["data"]["article"]["title"] == bodies["wire"]["embeds"][0]["title"] == "City Pays"
 
 
 def test_ingest_gives_every_file_one_verdict(world: World) -> None:
@@ -95,7 +109,7 @@ def test_a_fault_of_ours_with_one_file_does_not_keep_the_others_waiting(world: W
     """It is rejected as failed, visibly, and the scan goes on."""
 
     class Faulty(RuleSet):
-        def match(self, tags: Tags) -> tuple[Match, ...]:
+        def match(self, article: Article | str, tags: Tags, now: dt.datetime) -> tuple[Match, ...]:
             raise ZeroDivisionError
 
     world.inbox.files = {"a.txt": ARTICLE, "b.txt": b"\x89PNG"}
@@ -180,3 +194,33 @@ def test_deliver_stops_between_tries_when_asked(world: World) -> None:
 
     assert not replace(world.deliver, should_stop=lambda: True).run("desk").results
     assert world.sender.sent == []
+
+
+def test_a_match_for_nobody_is_recorded(world: World) -> None:
+    """A rule may be for the ledger alone: the match is there, and no message."""
+    rules = parse_rules(
+        [{"id": "quiet", "sectors": ["charging"], "keywords_any": ["mayor"], "to": []}], world.model.taxonomy, []
+    )
+    world.inbox.files = {"a.txt": ARTICLE}
+    report = replace(world.ingest, judge=Judge(world.model, rules)).run()
+
+    assert report.messages == 0
+    assert list(world.ledger.matches.values()) == [0]
+    assert world.ledger.audit().messages == {}
+
+
+def test_an_alert_waits_until_its_rule_is_active(world: World) -> None:
+    """It is recorded at once, and due when the desk opens."""
+    hours = {"days": ["mon"], "hours": "08:00-18:00", "timezone": "UTC"}
+    rules = parse_rules(
+        [{"id": "money", "sectors": ["charging"], "active": hours, "to": ["desk"]}], world.model.taxonomy, ["desk"]
+    )
+    world.inbox.files = {"a.txt": ARTICLE}
+    replace(world.ingest, judge=Judge(world.model, rules)).run()
+    opens = rules.rules[0].active.next_open(world.clock()) if rules.rules[0].active else world.clock()
+
+    assert opens > world.clock()
+    assert not world.deliver.run("desk").results
+    assert world.ledger.queues(world.clock())["desk"].oldest_due_s == 0
+    world.clock.now = opens
+    assert dict(world.deliver.run("desk").results) == {Result.DELIVERED: 1}

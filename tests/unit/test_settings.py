@@ -1,6 +1,7 @@
 """Settings: every fault at once, each with its place and what to write instead, no secret repeated."""
 
 import base64
+import json
 import os
 import tomllib
 from collections.abc import Callable
@@ -13,11 +14,13 @@ from hypothesis import strategies as st
 from classifier import ConfigError, Taxonomy
 from classifier.addresses import parse_allowed, url_fault
 from classifier.errors import Problem
+from classifier.payloads.template import SAMPLES
 from classifier.settings import (
     CheckedSettings,
     Settings,
     load_settings,
     parse_settings,
+    replace_model,
     settings_schema,
 )
 
@@ -227,6 +230,76 @@ def test_an_endpoint_without_address_or_secret_is_refused(
     assert "s3cret" not in " ".join(map(str, problems))
 
 
+def _endpoint(lines: str, url: str = "https://hooks.example.org/topic") -> str:
+    return f'[[endpoint]]\nid = "d"\nurl = "{url}"\n{lines}\n'
+
+
+@pytest.mark.parametrize("name", ["slack", "teams", "discord", "ntfy"])
+def test_formats_for_people_need_no_secret_and_sign_with_one(tmp_path: Path, taxonomy: Taxonomy, name: str) -> None:
+    """The address is the secret there."""
+    without = _load(tmp_path, taxonomy, _endpoint(f'format = "{name}"')).receivers[0]
+    signed = _load(tmp_path, taxonomy, _endpoint(f'format = "{name}"\nsecret = "{SECRET}"')).receivers[0]
+
+    assert (without.format.name, without.keys) == (name, ())
+    assert signed.keys == (bytes(range(32)),)
+
+
+def test_ntfy_is_posted_to_the_server_with_the_topic_in_the_message(tmp_path: Path, taxonomy: Taxonomy) -> None:
+    """What is written is the address everybody knows; a token in it stays."""
+    text = _endpoint('format = "ntfy"', "https://ntfy.example.org:8443/my-topic?auth=abc")
+    receiver = _load(tmp_path, taxonomy, text).receivers[0]
+
+    assert receiver.url == "https://ntfy.example.org:8443/?auth=abc"
+    assert json.loads(receiver.format.render_summary(SAMPLES[0]))["topic"] == "my-topic"
+
+
+def test_a_template_is_read_beside_the_settings_and_watched(tmp_path: Path, taxonomy: Taxonomy) -> None:
+    """A change of it is a change of the settings."""
+    (tmp_path / "api.json").write_text('{"t": "{{ title }}"}')
+    checked = _load(tmp_path, taxonomy, _endpoint('format = "template"\ntemplate = "api.json"'))
+
+    assert json.loads(checked.receivers[0].format.render_summary(SAMPLES[0])) == {"t": SAMPLES[0].title}
+    assert tmp_path / "api.json" in checked.files
+
+
+@pytest.mark.parametrize(
+    ("lines", "faults"),
+    [
+        ('format = "slak"', ["endpoint[0].format: Input should be 'standard', 'slack', 'teams', 'discord', 'ntfy' or"]),
+        ('format = "template"', ['endpoint[0]: a template file and format = "template" need each other']),
+        ('format = "slack"\ntemplate = "api.json"', ["need each other"]),
+        ('format = "template"\ntemplate = "none"', ["endpoint[0].template: ", "none: cannot be read: No such file"]),
+        ('format = "template"\ntemplate = "latin"', ["latin: cannot be read: it is no text in UTF-8"]),
+        ('format = "template"\ntemplate = "bad"', ["bad: line 3: there is no 'titel'; did you mean 'title'?"]),
+        ('format = "template"\ntemplate = "."', ["cannot be read: it is no regular file"]),
+    ],
+)
+def test_faults_of_formats_and_templates_are_told(
+    tmp_path: Path, taxonomy: Taxonomy, lines: str, faults: list[str]
+) -> None:
+    """With the file and the line."""
+    (tmp_path / "latin").write_bytes(b'["\xe9"]')
+    (tmp_path / "bad").write_text('{\n\n"a": "{{ titel }}"}')
+    [problem] = _problems(tmp_path, taxonomy, _endpoint(lines))
+
+    assert [fault for fault in faults if fault not in str(problem)] == []
+
+
+def test_an_ntfy_address_without_topic_is_refused(tmp_path: Path, taxonomy: Taxonomy) -> None:
+    """Without repeating the address."""
+    for url in ("https://ntfy.example.org/", "https://ntfy.example.org/a/b", "https://ntfy.example.org/t%20x"):
+        [problem] = _problems(tmp_path, taxonomy, _endpoint('format = "ntfy"', url))
+
+        assert str(problem).startswith("endpoint[0].url: an ntfy address ends with its topic")
+
+
+def test_a_faulty_ntfy_address_is_told_once(tmp_path: Path, taxonomy: Taxonomy) -> None:
+    """What is no URL has no topic either."""
+    [problem] = _problems(tmp_path, taxonomy, _endpoint('format = "ntfy"', "https://xn--a/x"))
+
+    assert problem.message == "this is no URL"
+
+
 def test_a_fault_elsewhere_does_not_hide_those_of_endpoints(tmp_path: Path, taxonomy: Taxonomy) -> None:
     """Shape and environment are told together."""
     text = '[folder]\nsettle_s = -1\n[[endpoint]]\nid = "d"\nurl_env = "NO_URL"\nsecret_env = "NO_SECRET"\n'
@@ -405,3 +478,76 @@ def test_r1_ops_to_names_endpoints(tmp_path: Path, taxonomy: Taxonomy) -> None:
     [problem] = _problems(tmp_path, taxonomy, text)
 
     assert str(problem) == "delivery.ops_to[0]: there is no endpoint 'ops'"
+
+
+def test_a_question_about_rules_needs_no_addresses(tmp_path: Path, taxonomy: Taxonomy) -> None:
+    """On a machine without the secrets the rules can be read all the same; what else is wrong is told."""
+    path = tmp_path / "classifier.toml"
+    rule = '[[rule]]\nid = "r"\nsectors = ["wind"]\nto = ["desk"]\n'
+    path.write_text(f'{rule}[[endpoint]]\nid = "desk"\nurl_env = "NO_URL"\nsecret_file = "nowhere"\n')
+    checked = load_settings(path, lambda _folder: taxonomy, {}, is_sending=False)
+
+    assert [rule.to for rule in checked.rules.rules] == [("desk",)]
+    assert checked.receivers == ()
+    path.write_text(rule.replace("desk", "dsk"))
+    with pytest.raises(ConfigError, match=r"rule\[0\]\.to\[0\]: there is no 'dsk'"):
+        load_settings(path, lambda _folder: taxonomy, {}, is_sending=False)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("", '\n\n[model]\npath = "models/new"\n'),
+        ("[folder]\npath = 'inbox'\n", "[folder]\npath = 'inbox'\n\n[model]\npath = \"models/new\"\n"),
+        ("[model]\n# path = 'x'\n[folder]", "[model]\npath = \"models/new\"\n# path = 'x'\n[folder]"),
+        ("# a\n [ model ] # b\nname = 1\npath='x' # c\n# d", '# a\n [ model ] # b\nname = 1\npath = "models/new"\n# d'),
+        ("[model]\r\npath = 'x'\r\n[ledger]\r\n", '[model]\r\npath = "models/new"\n[ledger]\r\n'),
+        ("[folder]\npath = 'inbox'\n[model]", "[folder]\npath = 'inbox'\n[model]\npath = \"models/new\""),
+    ],
+)
+def test_replace_model_changes_one_line(tmp_path: Path, before: str, after: str) -> None:
+    """Everything else in the file stays, comments too, and so do its permissions."""
+    path = tmp_path / "classifier.toml"
+    path.write_bytes(before.encode())
+    path.chmod(0o640)
+    replace_model(path, tmp_path / "models" / "new")
+
+    assert path.read_bytes().decode() == after
+    assert path.stat().st_mode & 0o777 == 0o640
+    assert [item.name for item in tmp_path.iterdir()] == ["classifier.toml"]
+
+
+def test_replace_model_writes_a_folder_elsewhere_in_full(tmp_path: Path) -> None:
+    """Relative to the settings file only below its folder; a link to the settings stays a link."""
+    path, link = tmp_path / "etc" / "classifier.toml", tmp_path / "link.toml"
+    path.parent.mkdir()
+    path.write_text("")
+    link.symlink_to(path)
+    replace_model(link, tmp_path / 'models "new"')
+
+    assert tomllib.loads(path.read_text())["model"]["path"] == str(tmp_path / 'models "new"')
+    assert link.is_symlink()
+
+
+@pytest.mark.parametrize(
+    "text", ["model = {path = 'x'}\n", "model.path = 'x'\n", "[folder]\npath = '''\n[model]\n'''\n"]
+)
+def test_replace_model_leaves_alone_what_it_does_not_understand(tmp_path: Path, text: str) -> None:
+    """Rather no change than a wrong one."""
+    path = tmp_path / "classifier.toml"
+    path.write_text(text)
+
+    with pytest.raises(ConfigError, match=r"model\.path: write 'new' here yourself; nothing was changed"):
+        replace_model(path, tmp_path / "new")
+    assert path.read_text() == text
+
+
+def test_replace_model_says_when_it_cannot_write(tmp_path: Path) -> None:
+    """The name of the file it writes first is taken by a folder."""
+    path = tmp_path / "classifier.toml"
+    path.write_text("")
+    (tmp_path / ".classifier.toml.part").mkdir()
+
+    with pytest.raises(ConfigError, match="cannot be written"):
+        replace_model(path, tmp_path / "new")
+    assert path.read_text() == ""
