@@ -3,11 +3,12 @@ What rules would have sent, had they been in force: how much, when, and how that
 
     archive --tag_past--> Past --replay--> RuleHistory, one per rule --thin--> the alerts that would have gone out
 
-Keeps: pure; a rule is asked exactly as the daemon asks it. Only what matched is remembered, so an archive of any
-length can be replayed.
+Keeps: pure; a rule is asked exactly as the daemon asks it. Only what matched is remembered, its text compressed, so a
+long archive can be replayed.
 """
 
 import datetime as dt
+import zlib
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,11 +19,13 @@ from typing import Any
 from classifier.article import Article
 from classifier.model import Model
 from classifier.rules import Match, Rule, RuleSet
+from classifier.stories import Candidate, find_story, sign
 from classifier.tags import Band, Tags
 
 # Lower ends of the score histogram, and the points of the threshold curve. Near 1 they are closer together, because
 # that is where the scores of a calibrated model crowd.
 STEPS = (*(round(0.05 * i, 2) for i in range(19)), 0.92, 0.94, 0.96, 0.98, 0.99)
+_MAX_CANDIDATES = 10  # articles that one is compared with, those most alike
 _BATCH = 64  # articles tagged together
 
 
@@ -35,6 +38,7 @@ class Past:
         at: aware, UTC: when it came out, or when it was found.
         text: what words are looked for in: the article, or "" where only its tags are known.
         model: name and id of the model that gave the tags.
+        story_id: the story it tells, where that is known already.
     """
 
     article_id: str
@@ -43,6 +47,7 @@ class Past:
     tags: Tags
     text: Article | str
     model: str
+    story_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +58,7 @@ class PastMatch:
     Attributes:
         strength: as of `Match`.
         to: the endpoints that would have got it.
+        story_id: the story it tells.
     """
 
     article_id: str
@@ -61,18 +67,54 @@ class PastMatch:
     strength: float
     band: Band
     to: tuple[str, ...]
+    story_id: str
 
 
 Thin = Callable[[Sequence[PastMatch]], Sequence[PastMatch]]
 
 
-def thin(matches: Sequence[PastMatch]) -> Sequence[PastMatch]:
+def thin(matches: Sequence[PastMatch], cooldown: dt.timedelta = dt.timedelta(days=1)) -> Sequence[PastMatch]:
     """
     Return those of one rule's matches that become alerts of their own, out of *matches* in order of time.
 
-    Every one does. What makes two matches one alert belongs here and nowhere else.
+    An endpoint is told of a story once within the cool-down. Corrections and follow-ups, which depend on what was sent
+    before, are not counted: there are a few more alerts than this says.
     """
-    return matches
+    told: dict[tuple[str, str], dt.datetime] = {}
+    kept = []
+    for match in matches:
+        readers = [(match.story_id, endpoint) for endpoint in match.to or ("",)]
+        new = [reader for reader in readers if reader not in told or match.at - told[reader] >= cooldown]
+        if new:
+            kept.append(match)
+            told.update(dict.fromkeys(new, match.at))
+    return kept
+
+
+class _Shelf:
+    """The articles of the past that matched something, by the story they tell."""
+
+    def __init__(self) -> None:
+        self._by_band: dict[int, list[str]] = {}
+        self._packed: dict[str, bytes] = {}
+        self._story_of: dict[str, str] = {}
+
+    def put(self, article: Article) -> str:
+        """Return the story of *article*: that of the one most like it, or one of its own."""
+        shared: Counter[str] = Counter()
+        keys = sign(article).bands
+        for key in keys:
+            shared.update(self._by_band.get(key, ()))
+        candidates = [
+            Candidate(key, zlib.decompress(self._packed[key]).decode("utf-8", "surrogatepass"))
+            for key, _ in shared.most_common(_MAX_CANDIDATES)
+        ]
+        found = find_story(article.full_text, candidates)
+        self._story_of[article.id] = self._story_of[found[0].id] if found else article.id
+        self._packed[article.id] = zlib.compress(article.full_text.encode("utf-8", "surrogatepass"))
+        for key in keys:
+            self._by_band.setdefault(key, []).append(article.id)
+        return self._story_of[article.id]
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +289,7 @@ class Recorder:
         self._wide = RuleSet(tuple(replace(rule, when=replace(rule.when, bands=frozenset(Band))) for rule in always))
         self._candidates: dict[str, list[PastMatch]] = {rule.id: [] for rule in rules.rules}
         self._widened: dict[str, list[PastMatch]] = {rule.id: [] for rule in rules.rules}
+        self._shelf = _Shelf()
         self._models: Counter[str] = Counter()
         self._first = self._last = dt.date.min
 
@@ -257,12 +300,17 @@ class Recorder:
         self._models[past.model] += 1
         limit = {rule.id: rule.when.min_score for rule in self._rules.rules}
         met = set()
-        for match in self._loose.match(past.text, past.tags, past.at):
-            self._candidates[match.rule.id].append(_past_match(past, match))
+        loose = self._loose.match(past.text, past.tags, past.at)
+        wide = self._wide.match(past.text, past.tags, past.at)
+        story_id = past.story_id or past.article_id
+        if (loose or wide) and isinstance(past.text, Article):
+            story_id = self._shelf.put(past.text)
+        for match in loose:
+            self._candidates[match.rule.id].append(_past_match(past, match, story_id))
             if match.strength >= limit[match.rule.id]:
                 met.add(match.rule.id)
-        for match in self._wide.match(past.text, past.tags, past.at):
-            self._widened[match.rule.id].append(_past_match(past, match))
+        for match in wide:
+            self._widened[match.rule.id].append(_past_match(past, match, story_id))
         return frozenset(met)
 
     def finish(self, thin: Thin = thin) -> Backtest:
@@ -299,7 +347,7 @@ def replay(past: Iterable[Past], rules: RuleSet, *, thin: Thin = thin) -> Backte
     return recorder.finish(thin)
 
 
-def _past_match(article: Past, match: Match) -> PastMatch:
+def _past_match(article: Past, match: Match, story_id: str) -> PastMatch:
     return PastMatch(
         article_id=article.article_id,
         title=article.title,
@@ -307,6 +355,7 @@ def _past_match(article: Past, match: Match) -> PastMatch:
         strength=match.strength,
         band=match.band,
         to=match.to,
+        story_id=story_id,
     )
 
 

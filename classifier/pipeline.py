@@ -1,8 +1,9 @@
 """
 The two jobs of the daemon, over ports.
 
-    ingest:   Inbox.settled | Ledger.unrecorded | Inbox.read | Ledger.scored | Judge | Format.render | Ledger.record
-    Judge:    parse_article | Model.tag | RuleSet.match | make_alert | make_summary
+    ingest:   Inbox.settled | Ledger.unrecorded | Inbox.read | Ledger.scored | Judge | Ledger.kin | place |
+        Ledger.story | news | Format.render | Ledger.record
+    Judge:    parse_article | Model.tag | RuleSet.match | make_alert | make_summary | make_telling
     deliver:  RateLimit.wait_s | Ledger.claim | Sender.send | next_step | next_health | Ledger.settle
 
 The functions here order calls; what to do is decided by the values they pass along.
@@ -31,6 +32,7 @@ from classifier.ports import (
     Duplicate,
     FileVersion,
     Headline,
+    Held,
     Inbox,
     Jitter,
     Ledger,
@@ -44,6 +46,7 @@ from classifier.ports import (
 )
 from classifier.rules import Match, RuleSet
 from classifier.tags import Tags
+from classifier.telling import COOLDOWN, WINDOW, Place, StoryBooks, labels_told, make_telling, news, place
 
 LOOK_UP = 1_000  # versions asked of the ledger at once
 LOOK_AGAIN = dt.timedelta(seconds=5)  # in a backlog, what has come meanwhile waits no longer than about this
@@ -114,6 +117,7 @@ class Judge:
             matches=matches,
             summaries=tuple(self._summaries(article, tags, matches, now)) if matches else (),
             messages=(),
+            telling=make_telling(article) if any(tags) else None,
         )
 
     def _summaries(self, article: Article, tags: Tags, matches: Sequence[Match], now: dt.datetime) -> Iterator[Summary]:
@@ -145,6 +149,8 @@ class Ingest:
         judge: a `Judge`.
         spread: calls the judge; in other processes, perhaps, when there is much to do.
         formats: endpoint to the format it understands; `STANDARD` for those that are not here.
+        cooldown: nobody hears of a story again within that time, unless there is news.
+        story_window: how long later copies of an article are known for what they are.
         max_waiting: messages not delivered yet that make the queue full: no file is read then.
         should_stop: asked between files; a stopped scan goes on with the next one.
         on_file: told of every file whose verdict has been recorded.
@@ -155,6 +161,8 @@ class Ingest:
     judge: Callable[[Sequence[Page]], Sequence[Verdict]]
     clock: Clock
     formats: Mapping[str, Format] = field(default_factory=dict)
+    cooldown: dt.timedelta = COOLDOWN
+    story_window: dt.timedelta = WINDOW
     spread: Spread = map
     max_waiting: int = 100_000
     checkpoint: Checkpoint = no_checkpoint
@@ -174,7 +182,7 @@ class Ingest:
         underway: deque[_Batch] = deque()
         for verdicts in self.spread(self.judge, self._pages(underway)):
             batch = underway.popleft()
-            self._record([*batch.decided, *zip(batch.files, verdicts, strict=True)], report)
+            self._tell([*batch.decided, *zip(batch.files, verdicts, strict=True)], report)
         return report
 
     def _pages(self, underway: deque[_Batch]) -> Iterator[Sequence[Page]]:
@@ -248,10 +256,32 @@ class Ingest:
             is_new = [digest not in known for digest in digests]
             batch.files, batch.pages = list(compress(batch.files, is_new)), list(compress(batch.pages, is_new))
 
+    def _tell(self, verdicts: Sequence[tuple[FileVersion, Verdict]], report: IngestReport) -> None:
+        """
+        Put the verdicts into words and record them.
+
+        Those of one batch are recorded together, but for two that may tell one story: the second is compared with what
+        the ledger knows of the first.
+        """
+        ready: list[tuple[FileVersion, Verdict]] = []
+        keys: set[int | str] = set()
+        for file, verdict in verdicts:
+            if isinstance(verdict, Scored):
+                mine: set[int | str] = set()
+                if verdict.telling is not None:
+                    mine.update(verdict.telling.signature.bands, [verdict.telling.source])
+                if not keys.isdisjoint(mine):
+                    self._record(ready, report)
+                    ready, keys = [], set()
+                keys.update(mine)
+                ready.append((file, self._worded(verdict)))
+            else:
+                ready.append((file, verdict))
+        self._record(ready, report)
+
     def _record(self, verdicts: Sequence[tuple[FileVersion, Verdict]], report: IngestReport) -> None:
         if not verdicts:
             return
-        verdicts = [(file, self._worded(verdict)) for file, verdict in verdicts]
         self.checkpoint("scored")
         states = self.ledger.record(verdicts, self.clock())
         self.checkpoint("recorded")
@@ -266,25 +296,41 @@ class Ingest:
                 verdict = Duplicate(sha256=verdict.article.id)  # noqa: PLW2901 - as it was recorded
             self.on_file(file, verdict)
 
-    def _worded(self, verdict: Verdict) -> Verdict:
-        """Return *verdict* with the messages that follow from it, each in the format of its endpoint."""
-        if not isinstance(verdict, Scored):
-            return verdict
+    def _worded(self, scored: Scored) -> Scored | Rejected:
+        """Return *scored* with its story and with the messages that follow from it, in the formats of the endpoints."""
+        now = self.clock()
+        kin = self.ledger.kin(scored.telling, now - self.story_window) if scored.telling else ()
         try:
-            messages = tuple(
-                Message(
-                    id=message_id(verdict.article.id, match.rule.id, endpoint),
-                    endpoint_id=endpoint,
-                    rule_id=match.rule.id,
-                    body=self.formats.get(endpoint, STANDARD).render_summary(summary),
-                    not_before=match.not_before,
-                )
-                for match, summary in zip(verdict.matches, verdict.summaries, strict=True)
-                for endpoint in match.to
-            )
+            where = place(scored.telling, kin) if scored.telling else Place(story_id=scored.article.id)
         except Exception as error:  # noqa: BLE001 - as in the judge
             return Rejected(reason="failed", detail=_FAILED.format(type(error).__name__))
-        return replace(verdict, messages=messages)
+        is_asked = bool(scored.telling and scored.matches)
+        books = self.ledger.story(where.story_id, scored.telling.source) if is_asked and scored.telling else None
+        try:
+            return self._told(scored, where, books or StoryBooks(told={}), now)
+        except Exception as error:  # noqa: BLE001 - as in the judge
+            return Rejected(reason="failed", detail=_FAILED.format(type(error).__name__))
+
+    def _told(self, scored: Scored, where: Place, books: StoryBooks, now: dt.datetime) -> Scored:
+        messages, held, told = [], [], {}
+        for match, summary in zip(scored.matches, scored.summaries, strict=True):
+            for endpoint in match.to:
+                added = news(where, summary, books, endpoint, now, self.cooldown)
+                if added is None:
+                    held.append(Held(rule_id=match.rule.id, endpoint_id=endpoint, reason="told"))
+                    continue
+                told[match.rule.id, endpoint] = labels_told(books, summary, endpoint)
+                messages.append(
+                    Message(
+                        id=message_id(scored.article.id, match.rule.id, endpoint),
+                        endpoint_id=endpoint,
+                        rule_id=match.rule.id,
+                        body=self.formats.get(endpoint, STANDARD).render_summary(replace(summary, news=added)),
+                        not_before=match.not_before,
+                    )
+                )
+        story_id = where.story_id if scored.telling else None
+        return replace(scored, story_id=story_id, messages=tuple(messages), held=tuple(held), told=told)
 
 
 def _from_both_ends(files: Sequence[FileVersion]) -> Iterator[FileVersion]:

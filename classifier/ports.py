@@ -16,6 +16,7 @@ from classifier.delivery import EndpointHealth, Message, Outcome, Step
 from classifier.payloads import Summary
 from classifier.rules import Match
 from classifier.tags import Tags
+from classifier.telling import WINDOW, Kin, StoryBooks, Telling
 
 Clock = Callable[[], dt.datetime]  # now, aware, UTC
 Jitter = Callable[[], float]  # a fresh number in [-1, 1]
@@ -75,12 +76,30 @@ class Headline:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """
+    A match that an endpoint is not told of.
+
+    Attributes:
+        reason: ``told`` when it has heard of the story.
+    """
+
+    rule_id: str
+    endpoint_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Scored:
     """
     A file that was read and scored, the rules its article meets, and what is to be sent because of them.
 
     Attributes:
         summaries: what there is to say about each of the matches.
+        telling: the article as a telling of its story; None for one without tags, which nobody is told of.
+        story_id: of the article that told the story first; known when *messages* are.
+        told: by rule and endpoint, the labels that have been told of the story once *messages* are sent.
+        held: what nobody is told of.
         took_s: seconds to parse, tag and explain it.
     """
 
@@ -90,6 +109,10 @@ class Scored:
     matches: tuple[Match, ...]
     summaries: tuple[Summary, ...] = ()
     messages: tuple[Message, ...]
+    telling: Telling | None = None
+    story_id: str | None = None
+    told: Mapping[tuple[str, str], frozenset[str]] = field(default_factory=dict)
+    held: tuple[Held, ...] = ()
     took_s: float = 0.0
 
 
@@ -166,11 +189,13 @@ class Retention:
         bodies: of delivered messages, since they were delivered.
         attempts: of delivered messages, since they were made.
         records: matches all of whose messages are delivered, with these; duplicates and rejected files.
+        stories: texts that newer articles are compared with.
     """
 
     bodies: dt.timedelta
     attempts: dt.timedelta
     records: dt.timedelta
+    stories: dt.timedelta = WINDOW
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,6 +209,7 @@ class Audit:
         articles: articles scored.
         matches: (article, rule) pairs.
         messages: state to number of messages.
+        held: (article, rule, endpoint) triples that nobody is told of.
         faults: what does not add up, one sentence each; empty when all is well.
     """
 
@@ -193,6 +219,7 @@ class Audit:
     matches: int
     messages: dict[str, int]
     faults: tuple[str, ...]
+    held: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -253,6 +280,18 @@ class Ledger(Protocol):
             What each file was recorded as; a scored one turns out a duplicate when its bytes were recorded in between.
             None for a file that is recorded already, or a duplicate of what the ledger has forgotten since.
         """
+        ...
+
+    def kin(self, telling: Telling, since: dt.datetime) -> Sequence[Kin]:
+        """
+        Return the tellings recorded since then that are most like *telling*, and the last ones of the same source.
+
+        Takes no longer when the ledger grows older.
+        """
+        ...
+
+    def story(self, story_id: str, source: str) -> StoryBooks:
+        """Return what is known of a story; *source* is not among the files it counts."""
         ...
 
     def claim(self, endpoint_id: str, now: dt.datetime, lease: dt.timedelta) -> Claim | None:

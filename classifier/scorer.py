@@ -2,7 +2,7 @@
 Texts to weighted sums of label rows, by the compiled pass where it pays and can be had, else by plain Python.
 
 Hides: which of the two does the work, batches, threads.
-Keeps: the same sums to float32 precision either way. Importing the compiled pass costs half a second and 80 MB, so a
+Keeps: the same sums to float32 precision either way. Importing the compiled pass costs about a second and 80 MB, so a
 single article is read by plain Python, and whoever reads much gets the compiled pass without asking: after
 `PLAIN_CHARACTERS`, or at `Scorer.warm_up`. The first use on a machine compiles it, which takes some ten seconds; the
 machine code is kept where numba keeps it (beside this package, or in the user's cache, or in NUMBA_CACHE_DIR).
@@ -107,7 +107,7 @@ def fetch_kernel(vectorizer: TermVectorizer, lexicon: Lexicon, rows: Rows) -> "K
     """Return the compiled pass for these; None and a warning where it cannot be had."""
     global _warned  # noqa: PLW0603 - once in the life of the process
     try:
-        from classifier.kernel import Kernel  # noqa: PLC0415 - costs half a second and 80 MB
+        from classifier.kernel import Kernel  # noqa: PLC0415 - costs about a second and 80 MB
 
         return Kernel(vectorizer, lexicon, rows)
     except (ImportError, OSError) as error:

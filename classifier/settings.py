@@ -33,6 +33,7 @@ from classifier.errors import ConfigError, Problem, RuleError
 from classifier.payloads import FORMATS, STANDARD, Format, ntfy_format
 from classifier.rules import RuleSet, parse_rules
 from classifier.taxonomy import Taxonomy
+from classifier.telling import COOLDOWN, WINDOW
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _RELATIVE_SQLITE = re.compile(r"(sqlite(?:\+\w+)?:///)(?!/|:memory:)(.+)")
@@ -88,6 +89,22 @@ class LedgerSettings(_Table):
     """Days after which the tries of a delivered message are forgotten."""
     keep_records_days: Days = 400.0
     """Days after which delivered messages, duplicates and rejected files are forgotten; digests of articles never."""
+
+
+class StoriesSettings(_Table):
+    """What is one story, and how often it is told."""
+
+    cooldown_s: float = Field(default=COOLDOWN.total_seconds(), ge=0, le=31_536_000)
+    """Seconds within which nobody is told of a story again by the same rule, unless there is news in it."""
+    window_s: float = Field(default=WINDOW.total_seconds(), ge=0, le=31_536_000)
+    """Seconds for which texts are kept to know later copies by."""
+
+    @model_validator(mode="after")
+    def _window_outlasts_cooldown(self) -> "StoriesSettings":
+        if self.window_s < self.cooldown_s:
+            message = f"window_s must not be less than cooldown_s, got {self.window_s:g} and {self.cooldown_s:g}"
+            raise ValueError(message)
+        return self
 
 
 class DeliverySettings(_Table):
@@ -238,6 +255,7 @@ class Settings(_Table):
     folder: FolderSettings = FolderSettings()
     model: ModelSettings = ModelSettings()
     ledger: LedgerSettings = LedgerSettings()
+    stories: StoriesSettings = StoriesSettings()
     delivery: DeliverySettings = DeliverySettings()
     monitor: MonitorSettings = MonitorSettings()
     rule: tuple[dict[str, Any], ...] = ()
@@ -532,6 +550,7 @@ def _known_keys(location: tuple[str | int, ...]) -> list[str]:
         "folder": FolderSettings,
         "model": ModelSettings,
         "ledger": LedgerSettings,
+        "stories": StoriesSettings,
         "delivery": DeliverySettings,
         "monitor": MonitorSettings,
         "endpoint": EndpointSettings,

@@ -24,6 +24,7 @@ from classifier.ports import (
     Duplicate,
     FileState,
     FileVersion,
+    Held,
     OutboxRow,
     Queue,
     Read,
@@ -32,6 +33,7 @@ from classifier.ports import (
     Scored,
     Verdict,
 )
+from classifier.telling import Kin, StoryBooks, Telling, Told
 
 
 @dataclass
@@ -102,6 +104,10 @@ class FakeLedger:
         self.matched_at: dict[tuple[str, str], dt.datetime] = {}
         self.article_of: dict[MessageId, str] = {}
         self.recorded_at: dict[FileVersion, dt.datetime] = {}
+        self.tellings: list[tuple[Kin, dt.datetime]] = []
+        self.paths: set[tuple[str, str]] = set()
+        self.told: dict[tuple[str, str, str], Told] = {}
+        self.held: list[Held] = []
         self._rows: dict[MessageId, _Row] = {}
         self._retired: dict[str, dict[str, dt.datetime]] = {}
         self._tokens = 0
@@ -130,6 +136,7 @@ class FakeLedger:
                     own = [message for message in verdict.messages if message.rule_id == match.rule.id]
                     self.matches[verdict.article.id, match.rule.id] = len(own)
                     self.matched_at[verdict.article.id, match.rule.id] = now
+                self._record_story(verdict, now)
                 for message in verdict.messages:
                     self.article_of[message.id] = verdict.article.id
                     self._rows[message.id] = _Row(
@@ -141,9 +148,39 @@ class FakeLedger:
                 self.files[file] = ("duplicate", None)
             case Rejected():
                 self.files[file] = ("rejected", verdict.reason)
+        if not isinstance(verdict, Rejected):
+            article_id = verdict.article.id if isinstance(verdict, Scored) else verdict.sha256
+            self.paths.add((file.path, article_id))
         self.newest_at = max(now, self.newest_at or now)
         self.recorded_at[file] = now
         return self.files[file][0]
+
+    def _record_story(self, scored: Scored, now: dt.datetime) -> None:
+        self.held += scored.held
+        if scored.telling is None or scored.story_id is None:
+            return
+        self.tellings.append((Kin(telling=scored.telling, story_id=scored.story_id), now))
+        for key, labels in scored.told.items():
+            self.told[scored.story_id, *key] = Told(at=now, labels=labels)
+
+    def kin(self, telling: Telling, since: dt.datetime) -> Sequence[Kin]:
+        """Compare with all."""
+        mine = set(telling.signature.bands)
+        shared = [
+            (len(mine & set(kin.telling.signature.bands)), i, kin)
+            for i, (kin, at) in enumerate(self.tellings)
+            if at >= since
+        ]
+        alike = [kin for n, _, kin in sorted(shared, key=lambda item: (-item[0], -item[1])) if n][:10]
+        same = [kin for _, _, kin in reversed(shared) if kin.telling.source == telling.source][:3]
+        return [*alike, *(kin for kin in same if kin not in alike)]
+
+    def story(self, story_id: str, source: str) -> StoryBooks:
+        """Look through all."""
+        ids = {kin.telling.article_id for kin, _ in self.tellings if kin.story_id == story_id}
+        paths = {path for path, article_id in self.paths if article_id in ids and path != source}
+        books = {key[1:]: value for key, value in self.told.items() if key[0] == story_id}
+        return StoryBooks(n_files=len(paths), told=books)
 
     def claim(self, endpoint_id: str, now: dt.datetime, lease: dt.timedelta) -> Claim | None:
         """Take the message due longest."""
@@ -310,6 +347,13 @@ class FakeLedger:
             if self.files[file][0] != "scored":
                 del self.files[file], self.recorded_at[file]
                 forgotten += 1
+        kept = [(kin, at) for kin, at in self.tellings if at >= now - retention.stories]
+        forgotten += len(self.tellings) - len(kept)
+        self.tellings = kept
+        old = [key for key, told in self.told.items() if told.at < now - retention.stories]
+        for story_key in old:
+            del self.told[story_key]
+        forgotten += len(old)
         return forgotten
 
     def audit(self) -> Audit:
@@ -320,6 +364,7 @@ class FakeLedger:
             articles=len(self.articles),
             matches=len(self.matches),
             messages=dict(Counter(row.state for row in self._rows.values())),
+            held=len(self.held),
             faults=(),
         )
 

@@ -53,7 +53,9 @@ from classifier.ports import (
     Verdict,
     no_checkpoint,
 )
+from classifier.stories import Signature
 from classifier.tags import Abstention, Band, Tag, Tags
+from classifier.telling import Kin, StoryBooks, Telling, Told
 
 if TYPE_CHECKING:
     from sqlalchemy.engine.interfaces import DBAPIConnection
@@ -63,6 +65,8 @@ _MIGRATIONS = Path(__file__).parent / "migrations"
 _MAX_DETAIL = 500
 CLOCK_SLACK = dt.timedelta(seconds=60)  # a clock set back by less is waited for
 PRUNE_ROWS = 1_000  # forgotten in one transaction: others wait no longer than that takes
+MAX_KIN = 10  # tellings a new one is compared with, those with most bands in common
+_MAX_VERSIONS = 3  # of one file that it is compared with besides
 _MAX_IN = 1_000  # values asked for in one statement; every database takes so many
 
 
@@ -102,6 +106,7 @@ articles = sa.Table(
     sa.Column("abstained", sa.String(32)),
     sa.Column("model", sa.Text, nullable=False),
     sa.Column("scored_at", UtcDateTime, nullable=False),
+    sa.Column("story_id", sa.String(64)),  # the article that told the story first; NULL for one without tags
 )
 
 files = sa.Table(
@@ -167,6 +172,51 @@ attempts = sa.Table(
     sa.Column("status", sa.Integer),
     sa.Column("detail", sa.Text, nullable=False),
     sa.Column("tried_at", UtcDateTime, nullable=False, index=True),
+)
+
+sa.Index("ix_files_article_id", files.c.article_id)
+
+tellings = sa.Table(  # of the last weeks: what newer articles are compared with
+    "tellings",
+    metadata,
+    sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
+    sa.Column("article_id", sa.ForeignKey("articles.id"), nullable=False, unique=True),
+    sa.Column("story_id", sa.String(64), nullable=False, index=True),
+    sa.Column("source", sa.Text, nullable=False),
+    sa.Column("signature", sa.LargeBinary, nullable=False),
+    sa.Column("packed", sa.LargeBinary, nullable=False),
+    sa.Column("seen_at", UtcDateTime, nullable=False, index=True),
+    sa.Index("ix_tellings_source", "source", "seen_at"),
+)
+
+bands = sa.Table(
+    "bands",
+    metadata,
+    sa.Column("band", sa.BigInteger, primary_key=True, autoincrement=False),
+    # No foreign key: each deleted telling would be looked for in the whole table. It is deleted by its bands instead.
+    sa.Column("telling_id", sa.BigInteger, primary_key=True, autoincrement=False),
+    sqlite_with_rowid=False,
+)
+
+told = sa.Table(
+    "told",
+    metadata,
+    sa.Column("story_id", sa.String(64), primary_key=True),
+    sa.Column("rule_id", sa.String(64), primary_key=True),
+    sa.Column("endpoint_id", sa.String(64), primary_key=True),
+    sa.Column("labels", sa.Text, nullable=False),  # JSON: a list
+    sa.Column("told_at", UtcDateTime, nullable=False, index=True),
+)
+
+held = sa.Table(
+    "held",
+    metadata,
+    sa.Column("article_id", sa.String(64), primary_key=True),
+    sa.Column("rule_id", sa.String(64), primary_key=True),
+    sa.Column("endpoint_id", sa.String(64), primary_key=True),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False, index=True),
+    sa.ForeignKeyConstraint(["article_id", "rule_id"], ["matches.article_id", "matches.rule_id"]),
 )
 
 endpoints = sa.Table(
@@ -290,8 +340,51 @@ class SqlLedger:
             for table, values in rows.by_table.items():
                 if values:
                     connection.execute(table.insert(), values)
+            for scored in rows.scored:
+                _record_story(connection, scored, now)
             self._checkpoint("recording")
         return states
+
+    def kin(self, telling: Telling, since: dt.datetime) -> Sequence[Kin]:
+        """Return the tellings since then that share most bands with *telling*, and the last ones of the same source."""
+        shared = (
+            sa.select(bands.c.telling_id)
+            .join(tellings, tellings.c.id == bands.c.telling_id)
+            .where(bands.c.band.in_(telling.signature.bands) & (tellings.c.seen_at >= since))
+            .group_by(bands.c.telling_id)
+            .order_by(sa.func.count().desc(), bands.c.telling_id.desc())
+            .limit(MAX_KIN)
+        )
+        versions = (
+            sa.select(tellings.c.id)
+            .where((tellings.c.source == telling.source) & (tellings.c.seen_at >= since))
+            .order_by(tellings.c.seen_at.desc(), tellings.c.id.desc())
+            .limit(_MAX_VERSIONS)
+        )
+        with self._reading() as connection:
+            ids = dict.fromkeys([*connection.scalars(shared), *connection.scalars(versions)])
+            rows = {row.id: row for row in connection.execute(sa.select(tellings).where(tellings.c.id.in_(ids)))}
+        found = []
+        for row in (rows[key] for key in ids):
+            signature = Signature(row.signature)
+            earlier = Telling(article_id=row.article_id, source=row.source, signature=signature, packed=row.packed)
+            found.append(Kin(telling=earlier, story_id=row.story_id))
+        return found
+
+    def story(self, story_id: str, source: str) -> StoryBooks:
+        """Return what is known of a story; *source* is not among the files it counts."""
+        told_of = sa.select(told).where(told.c.story_id == story_id)
+        paths = (
+            sa.select(sa.func.count(files.c.path.distinct()))
+            .join(tellings, tellings.c.article_id == files.c.article_id)
+            .where((tellings.c.story_id == story_id) & (files.c.path != source))
+        )
+        with self._reading() as connection:
+            by_reader = {
+                (row.rule_id, row.endpoint_id): Told(at=row.told_at, labels=frozenset(json.loads(row.labels)))
+                for row in connection.execute(told_of)
+            }
+            return StoryBooks(n_files=connection.scalar(paths) or 0, told=by_reader)
 
     def claim(self, endpoint_id: str, now: dt.datetime, lease: dt.timedelta) -> Claim | None:
         """Take the message of one endpoint that has been due longest, if any, for the time of *lease*."""
@@ -468,6 +561,7 @@ class SqlLedger:
                     tags=_read_tags(row.tags, row.abstained),
                     text="",
                     model=row.model,
+                    story_id=row.story_id,
                 )
                 for row in connection.execute(query)
             ]
@@ -509,6 +603,7 @@ class SqlLedger:
             forgotten += _delete(connection, attempts, _old_attempts(now - retention.attempts))
             forgotten += _delete(connection, files, _IS_FORGETTABLE & (files.c.recorded_at < old_records))
             forgotten += _forget_matches(connection, old_records)
+            forgotten += _forget_stories(connection, now - retention.stories)
             self._checkpoint("pruning")
         self._checkpoint("pruned")
         return forgotten
@@ -524,6 +619,7 @@ class SqlLedger:
             damage = _damage(connection)
             by_state, by_reason = counts(connection, files.c.state), counts(connection, files.c.reason)
             messages = counts(connection, outbox.c.state)
+            n_held = connection.scalar(sa.select(sa.func.count()).select_from(held)) or 0
             n_articles = connection.scalar(sa.select(sa.func.count()).select_from(articles)) or 0
             n_matches = connection.scalar(sa.select(sa.func.count()).select_from(matches)) or 0
             n_alerts = connection.scalar(sa.select(sa.func.count()).where(outbox.c.article_id.is_not(None))) or 0
@@ -551,6 +647,7 @@ class SqlLedger:
             articles=n_articles,
             matches=n_matches,
             messages=messages,
+            held=n_held,
             faults=tuple(fault for is_fine, fault in checks if not is_fine),
         )
 
@@ -739,9 +836,45 @@ def _forget_matches(connection: sa.Connection, before: dt.datetime) -> int:
         messages = sa.select(outbox.c.id).where(of_this).scalar_subquery()
         connection.execute(attempts.delete().where(attempts.c.message_id.in_(messages)))
         connection.execute(outbox.delete().where(of_this))
+        connection.execute(held.delete().where((held.c.article_id == article_id) & (held.c.rule_id == rule_id)))
         of_this = (matches.c.article_id == article_id) & (matches.c.rule_id == rule_id)
         forgotten += connection.execute(matches.delete().where(of_this)).rowcount
     return forgotten
+
+
+def _forget_stories(connection: sa.Connection, before: dt.datetime) -> int:
+    """Delete what newer articles are no longer compared with; which story an article belongs to is kept."""
+    old = sa.select(tellings.c.id, tellings.c.signature).where(tellings.c.seen_at < before).limit(PRUNE_ROWS)
+    rows = connection.execute(old).all()
+    for row in rows:
+        mine = bands.c.band.in_(Signature(row.signature).bands) & (bands.c.telling_id == row.id)
+        connection.execute(bands.delete().where(mine))
+        connection.execute(tellings.delete().where(tellings.c.id == row.id))
+    return len(rows) + connection.execute(told.delete().where(told.c.told_at < before)).rowcount
+
+
+def _record_story(connection: sa.Connection, scored: Scored, now: dt.datetime) -> None:
+    """Store where an article stands, and what has been told because of it."""
+    telling = scored.telling
+    if telling is None or scored.story_id is None:
+        return
+    row = {
+        "article_id": telling.article_id,
+        "story_id": scored.story_id,
+        "source": telling.source,
+        "signature": telling.signature.data,
+        "packed": telling.packed,
+        "seen_at": now,
+    }
+    connection.execute(tellings.insert(), row)
+    mine_id = sa.select(tellings.c.id).where(tellings.c.article_id == telling.article_id)
+    telling_id = connection.execute(mine_id).scalar_one()
+    if keys := set(telling.signature.bands):
+        connection.execute(bands.insert(), [{"band": band, "telling_id": telling_id} for band in sorted(keys)])
+    for (rule_id, endpoint_id), labels in scored.told.items():
+        mine = {"story_id": scored.story_id, "rule_id": rule_id, "endpoint_id": endpoint_id}
+        connection.execute(told.delete().where(*(told.c[name] == value for name, value in mine.items())))
+        connection.execute(told.insert(), mine | {"labels": json.dumps(sorted(labels)), "told_at": now})
 
 
 class _Rows:
@@ -749,7 +882,10 @@ class _Rows:
 
     def __init__(self, now: dt.datetime) -> None:
         self._now = now
-        self.by_table: dict[sa.Table, list[dict[str, object]]] = {articles: [], files: [], matches: [], outbox: []}
+        self.by_table: dict[sa.Table, list[dict[str, object]]] = {
+            table: [] for table in (articles, files, matches, outbox, held)
+        }
+        self.scored: list[Scored] = []
 
     def add(self, file: FileVersion, verdict: Verdict, *, is_known: bool) -> FileState | None:
         """Add what follows from one verdict; *is_known* says whether its bytes have been scored before."""
@@ -792,6 +928,7 @@ class _Rows:
                 "abstained": tags.abstained,
                 "model": scored.model,
                 "scored_at": self._now,
+                "story_id": scored.story_id,
             }
         )
         for match in scored.matches:
@@ -804,6 +941,17 @@ class _Rows:
                     "created_at": self._now,
                 }
             )
+        self.scored.append(scored)
+        self.by_table[held] += [
+            {
+                "article_id": article.id,
+                "rule_id": item.rule_id,
+                "endpoint_id": item.endpoint_id,
+                "reason": item.reason,
+                "created_at": self._now,
+            }
+            for item in scored.held
+        ]
         self.by_table[outbox] += [_outbox_row(message, article.id, self._now) for message in scored.messages]
 
 

@@ -1,6 +1,7 @@
 """Commands about models: train, model show, model verify, model switch."""
 
 import datetime as dt
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -210,12 +211,14 @@ def model_switch_command(
         return
     if archive == LEDGER:
         fail("the ledger keeps no texts for another model to read; name a folder or a file, or ./ledger for one")
+    from classifier.backtest import thin  # noqa: PLC0415
     from classifier.model_switch import compare_models  # noqa: PLC0415
 
     reading = Reading()
     with progress_bar() as on_progress:
         articles = reading.articles(checked, archive, since, on_progress)
-        switch = compare_models(articles, (old, new), (checked.rules, rules))
+        cooldown = dt.timedelta(seconds=checked.settings.stories.cooldown_s)
+        switch = compare_models(articles, (old, new), (checked.rules, rules), thin=partial(thin, cooldown=cooldown))
     if not switch.before.n_articles:
         fail(reading.say_empty(since))
     if as_json:

@@ -4,6 +4,7 @@ import datetime as dt
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -165,21 +166,24 @@ def rules_backtest_command(
     """
     Count what each rule would have sent, and what it would send with another min_score.
 
+    Copies of a story within the cool-down count once, as they are sent once; corrections and follow-ups come on top.
+
     An article counts on its own date, or else when its file was last changed. The ledger holds tags, not texts: rules
     that look for words are counted there without these, so their figures are upper bounds.
     """
-    from classifier.backtest import replay, tag_past  # noqa: PLC0415
+    from classifier.backtest import replay, tag_past, thin  # noqa: PLC0415
 
     checked, model = load_rules(config)
     rules = _only(checked, ids)
     reading = Reading()
+    thinned = partial(thin, cooldown=dt.timedelta(seconds=checked.settings.stories.cooldown_s))
     if archive == LEDGER:
         past, rules = _recorded(checked, since), _wordless(rules)
-        report = replay(past, rules)
+        report = replay(past, rules, thin=thinned)
     else:
         with progress_bar() as on_progress:
             articles = reading.articles(checked, archive, since, on_progress)
-            report = replay(tag_past(articles, model), rules)
+            report = replay(tag_past(articles, model), rules, thin=thinned)
     if not report.n_articles:
         fail(reading.say_empty(since))
     loosened = [rule.id for rule in checked.rules.rules if rule.literals] if archive == LEDGER else []

@@ -31,7 +31,7 @@ Payload = dict[str, Any]
 def compose(summary: Summary) -> Payload:
     """Return the message of an alert."""
     words = word(summary)
-    lines = [_line(line) for line in (words.dateline, *words.reasons, words.others) if line]
+    lines = [_line(line) for line in (words.dateline, *words.news, *words.reasons, words.others) if line]
     lines += [f"> {_line(quote)}" for quote in words.quotes]
     embed: Payload = {
         "title": discord(words.heading, MAX_TITLE),

@@ -35,6 +35,7 @@ def compose(summary: Summary) -> Payload:
     above = [_plain(words.dateline, MAX_ELEMENT)] if words.dateline else []
     above += [_link(summary.link)] if summary.link else []
     blocks += [{"type": "context", "elements": above}] if above else []
+    blocks += [_section("\n".join(words.news))] if words.news else []
     blocks.append(_section("\n".join([*words.reasons, words.others]).strip()))
     blocks += [_section(quote) for quote in words.quotes]
     blocks.append({"type": "context", "elements": [_plain(part, MAX_ELEMENT) for part in words.origin]})

@@ -11,7 +11,7 @@ import datetime as dt
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from classifier.alerts import Alert, Evidence, Quote, tag_record
 from classifier.article import Article
@@ -23,9 +23,31 @@ MAX_NAME = 255
 MAX_REFERENCE = 128  # of a model
 MAX_QUOTE = 600
 MAX_TAGS = 40  # of one summary, those that met the rule first
+MAX_ADDED = 5  # sentences that are new, or pairs of those that changed
+MAX_CHANGE = 400  # characters of each
 MAX_BARE = 3  # alerts of one story once a digest has no room for its sentences
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class News:
+    """
+    What an alert adds to what was told of its story.
+
+    Attributes:
+        kind: ``report`` when there is nothing to compare it with, or it was long ago.
+        story_id: SHA-256 of the article that told the story first.
+        n_files: files that tell it so far.
+        added: sentences that are new, clean.
+        changed: sentences before and after, clean; one of the two is empty when there is none.
+    """
+
+    kind: Literal["report", "follow_up", "correction"]
+    story_id: str
+    n_files: int
+    added: tuple[str, ...] = ()
+    changed: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +70,7 @@ class Summary:
         model: name and id of the model.
         created_at: aware, UTC.
         is_truncated: some evidence was left out.
+        news: what it adds to its story; None when that is not known.
     """
 
     rule_id: str
@@ -64,6 +87,12 @@ class Summary:
     model: str
     created_at: dt.datetime
     is_truncated: bool = False
+    news: News | None = None
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether nothing is left that could be left out."""
+        return not _weakest_first(self)
 
     @property
     def heading(self) -> str:
@@ -301,6 +330,9 @@ def _weakest_first(summary: Summary) -> list[Piece]:
             pieces.append((0 if i else 2, quote.weight, -i, (label, "quotes", i)))
         for kind, terms in (("terms", evidence.terms), ("against", evidence.against)):
             pieces += [(1, abs(weight), -i, (label, kind, i)) for i, (_, weight) in enumerate(terms)]
+    if summary.news is not None:
+        for kind in ("added", "changed"):
+            pieces += [(3, 0.0, -i, ("", kind, i)) for i in range(len(getattr(summary.news, kind)))]
     return [piece for *_, piece in sorted(pieces)]
 
 
@@ -315,14 +347,19 @@ def _without(summary: Summary, gone: frozenset[Piece]) -> Summary:
         )
         for label, old in summary.evidence.items()
     }
-    return replace(summary, evidence=evidence, is_truncated=True)
+    news = summary.news and replace(
+        summary.news,
+        added=tuple(item for i, item in enumerate(summary.news.added) if ("", "added", i) not in gone),
+        changed=tuple(item for i, item in enumerate(summary.news.changed) if ("", "changed", i) not in gone),
+    )
+    return replace(summary, evidence=evidence, news=news, is_truncated=True)
 
 
 def _brief(summary: Summary, *, is_bare: bool) -> Summary:
     """Leave one sentence, or none."""
     pieces = _weakest_first(summary)
-    is_quoted = bool(pieces) and pieces[-1][1] == "quotes"
-    return _without(summary, frozenset(pieces[:-1] if is_quoted and not is_bare else pieces))
+    quotes = [piece for piece in pieces if piece[1] == "quotes"]
+    return _without(summary, frozenset(pieces).difference(() if is_bare else quotes[-1:]))
 
 
 # -- records ---------------------------------------------------------------------------------------------------------
@@ -367,7 +404,7 @@ def summary_record(summary: Summary) -> dict[str, Any]:
         },
         "model": summary.model,
         "truncated": summary.is_truncated,
-    }
+    } | ({"story": _news_record(summary.news)} if summary.news else {})
 
 
 def parse_summary(record: Mapping[str, Any], created_at: dt.datetime) -> Summary:
@@ -396,6 +433,7 @@ def parse_summary(record: Mapping[str, Any], created_at: dt.datetime) -> Summary
         model=record["model"],
         created_at=created_at,
         is_truncated=record["truncated"],
+        news=_parse_news(record["story"]) if "story" in record else None,
     )
 
 
@@ -422,6 +460,26 @@ def digest_record(digest: Digest) -> dict[str, Any]:
         "left_out": digest.n_left_out,
         "truncated": digest.is_truncated,
     }
+
+
+def _news_record(news: News) -> dict[str, Any]:
+    return {
+        "id": news.story_id,
+        "kind": news.kind,
+        "files": news.n_files,
+        "new_sentences": list(news.added),
+        "changes": [{"before": before or None, "after": after or None} for before, after in news.changed],
+    }
+
+
+def _parse_news(record: Mapping[str, Any]) -> News:
+    return News(
+        kind=record["kind"],
+        story_id=record["id"],
+        n_files=record["files"],
+        added=tuple(record["new_sentences"]),
+        changed=tuple((change["before"] or "", change["after"] or "") for change in record["changes"]),
+    )
 
 
 def _evidence_record(evidence: Evidence) -> dict[str, Any]:

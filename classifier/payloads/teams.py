@@ -36,6 +36,7 @@ def compose(summary: Summary) -> Payload:
     words = word(summary)
     body = [_text(words.heading, size="Large", weight="Bolder")]
     body += [_text(words.dateline, isSubtle=True)] if words.dateline else []
+    body += [_text(line, weight="Bolder") for line in words.news]
     body += [_text(line) for line in (*words.reasons, words.others) if line]
     body += [_text(quote, italic=True) for quote in words.quotes]
     body.append(_text(" \u00b7 ".join(words.origin), isSubtle=True, size="Small"))

@@ -114,9 +114,8 @@ def parse_template(source: str, name: str) -> Format:
         raise ConfigError(name, problems) from error
 
     def compose(summary: Summary) -> Any:  # noqa: ANN401 - any JSON
-        is_bare = not any(item.quotes or item.terms or item.against for item in summary.evidence.values())
         try:
-            return _render(template, _alert_context(summary), must_fit=is_bare)
+            return _render(template, _alert_context(summary), must_fit=summary.is_bare)
         except _Fault as fault:
             return standard.compose(summary) | {"fault": f"the template failed: {fault}"}
 

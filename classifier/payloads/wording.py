@@ -5,10 +5,11 @@ Keeps: no line is empty, and none holds a line break.
 """
 
 import datetime as dt
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from classifier.alerts import Evidence
-from classifier.payloads.summaries import Digest, Section, Story, Summary
+from classifier.payloads.summaries import Digest, News, Section, Story, Summary
 from classifier.tags import Tag
 
 MAX_REASONS = 15  # labels with a line of their own
@@ -24,6 +25,7 @@ class Wording:
     Attributes:
         heading: what it is about.
         dateline: day and news source; empty when the page names neither.
+        news: what it adds to its story, a line for each difference; empty for the only file that tells it.
         reasons: a line per label that met the rule, at most `MAX_REASONS`: score, band, the words for and against it.
         others: a line with the other tags, or that there are no tags at all; else empty.
         quotes: each sentence once, with the labels it carried; strongest first.
@@ -32,6 +34,7 @@ class Wording:
 
     heading: str
     dateline: str
+    news: tuple[str, ...]
     reasons: tuple[str, ...]
     others: str
     quotes: tuple[str, ...]
@@ -45,6 +48,7 @@ def word(summary: Summary) -> Wording:
     return Wording(
         heading=summary.heading,
         dateline=" \u00b7 ".join(part for part in (summary.date, summary.source) if part),
+        news=tuple(_news(summary.news)) if summary.news else (),
         reasons=tuple(_reason(tag, summary.evidence.get(tag.label)) for tag in reasons),
         others="also " + ", ".join(map(_tag, others)) if others else "" if reasons else "no tags",
         quotes=tuple(_quotes(summary)),
@@ -62,6 +66,7 @@ def lines(summary: Summary) -> list[str]:
     words = word(summary)
     return [
         *filter(None, (words.dateline,)),
+        *words.news,
         *words.reasons,
         *filter(None, (words.others,)),
         *words.quotes,
@@ -110,6 +115,23 @@ def digest_lines(digest: Digest) -> list[str]:
         for story in section.stories:
             found += [f"- {story.lead.heading}", *(f"  {line}" for line in story_lines(story))]
     return found + [footer for footer in [digest_footer(digest)] if footer]
+
+
+def _news(news: News) -> Iterator[str]:
+    files = f"in {news.n_files} files so far"
+    if news.kind == "correction":
+        yield f"Correction of what was sent before; the story is {files}"
+    elif news.kind == "follow_up":
+        yield f"Follow-up to what was sent before; the story is {files}"
+    elif news.n_files > 1:
+        yield f"The story is {files}"
+    yield from (f"new: {_quoted(text)}" for text in news.added)
+    for before, after in news.changed:
+        yield "; ".join(f"{word}: {_quoted(text)}" for word, text in (("before", before), ("now", after)) if text)
+
+
+def _quoted(text: str) -> str:
+    return f"\u201c{text}\u201d"
 
 
 def _tag(tag: Tag) -> str:

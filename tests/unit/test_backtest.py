@@ -2,6 +2,7 @@
 
 import datetime as dt
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from classifier import Band, Model, RuleSet, Tag, Tags, Taxonomy, Training, parse_article, parse_rules
-from classifier.backtest import STEPS, Past, PastMatch, replay, tag_past, without_literals
+from classifier.backtest import STEPS, Past, PastMatch, replay, tag_past, thin, without_literals
 
 DAY = dt.datetime(2026, 3, 1, 12, tzinfo=dt.UTC)
 
@@ -171,3 +172,47 @@ def test_a_record_is_plain_json(taxonomy: Taxonomy) -> None:
             "to": ["desk"],
         }
     ]
+
+
+_TEXT = (
+    "The mayor of Rizhao said operators of taxis receive a subsidy of 300 yuan for new charging piles beside the road."
+    " Mr. Zang, who drives one of 790 taxis of the port, asked when the office on Haiqu Road would pay."
+    " Ms. Liu of the Donggang transport office said that 40 operators had applied before the end of March."
+)
+
+
+def _copy(hours: float, title: str, text: str = _TEXT, story_id: str | None = None) -> Past:
+    article = parse_article(f"{title}\n\n{text}".encode())
+    at, known = DAY + dt.timedelta(hours=hours), "" if story_id else article
+    past = replace(_past(0.9), article_id=article.id, at=at, text=known, story_id=story_id)
+    return replace(past, title=title)
+
+
+def test_copies_of_a_story_count_once_until_it_has_cooled_down(taxonomy: Taxonomy) -> None:
+    """The daemon sends them once; another story is another alert."""
+    other = "Solar parks in Heze were told by the grid company on Friday to install batteries of 20 megawatts. " * 3
+    past = [_copy(0, "First"), _copy(1, "Again"), _copy(2, "Elsewhere", other), _copy(25, "Later"), _copy(26, "Still")]
+    [history] = replay(past, _rules(taxonomy, {})).rules
+
+    assert [alert.title for alert in history.alerts] == ["First", "Elsewhere", "Later"]
+    assert len(history.candidates) == 5
+    assert len(thin(history.candidates, dt.timedelta(0))) == 5
+
+
+def test_stories_the_ledger_knows_need_no_text(taxonomy: Taxonomy) -> None:
+    """They were recorded with the tags."""
+    past = [_copy(0, "First", story_id="s"), _copy(1, "Again", story_id="s"), _copy(2, "Third", story_id="t")]
+    [history] = replay(past, _rules(taxonomy, {})).rules
+
+    assert [alert.title for alert in history.alerts] == ["First", "Third"]
+
+
+def test_a_story_is_told_to_each_endpoint(taxonomy: Taxonomy) -> None:
+    """A stronger copy may go elsewhere, and a rule for the ledger alone is thinned as well."""
+    to_both: dict[str, Any] = {"bands": ["alert", "review"], "to": ["desk"], "to_review": ["wire"]}
+    review = replace(_copy(0, "Weak", story_id="s"), tags=_past(0.6, band=Band.REVIEW).tags)
+    past = [review, _copy(1, "Strong", story_id="s"), _copy(2, "Copy", story_id="s")]
+    both, quiet = replay(past, _rules(taxonomy, to_both, {"to": []})).rules
+
+    assert [alert.title for alert in both.alerts] == ["Weak", "Strong"]
+    assert [alert.title for alert in quiet.alerts] == ["Strong"]

@@ -436,6 +436,7 @@ def test_schema_describes_every_setting() -> None:
         "model",
         "ledger",
         "delivery",
+        "stories",
         "monitor",
         "rule",
         "endpoint",
