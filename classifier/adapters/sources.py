@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from classifier.article import MAX_BYTES
-from classifier.errors import ArchiveError, MissingExtraError, one_line
+from classifier.errors import ArchiveError, ClassifierError, MissingExtraError, one_line
 
 MAX_LINE_BYTES = 8 * MAX_BYTES  # JSON can write a character of three bytes in six; anything longer is no article
 MAX_PART_BYTES = 64_000_000  # a part of long articles has fewer rows, so that no part takes much longer than others
@@ -279,8 +279,8 @@ def _find_remote(url: str) -> Iterator[_File]:
                 yield from _walk_remote(system, str(name), facts, chain)
     except FileNotFoundError:
         found = {}
-    except OSError as error:
-        raise ArchiveError(url, f"cannot be read: {error}") from error
+    except Exception as error:  # drivers raise what the libraries below them do
+        raise ArchiveError(url, f"cannot be read now: {error!r}; try again") from error
     if not found:
         raise ArchiveError(url, "there is nothing at this address")
 
@@ -346,6 +346,11 @@ def _faults_told(path: str) -> Iterator[None]:
         raise ArchiveError(path, f"cannot be read now: {error.strerror or error}; try again") from error
     except (EOFError, ValueError, NotImplementedError, zlib.error, lzma.LZMAError) as error:
         raise _FileFaultError("unreadable", f"cannot be read: {error}") from error
+    except Exception as error:
+        if "://" not in path or isinstance(error, ClassifierError | _FileFaultError):
+            raise
+        # Drivers raise what the libraries below them do.
+        raise ArchiveError(path, f"cannot be read now: {error!r}; try again") from error
 
 
 @contextmanager

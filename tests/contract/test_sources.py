@@ -392,6 +392,30 @@ def test_urls_are_read_through_their_driver(tmp_path: Path) -> None:
         system.rm("/bucket", recursive=True)
 
 
+def test_trouble_of_a_driver_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They raise errors of libraries that nobody here has heard of."""
+    system = fsspec.filesystem("memory")
+    try:
+        system.pipe("/bucket/a.txt", b"text")
+        (part,) = plan(["memory://bucket"], Columns(), part_rows=1)
+
+        def fail(*_args: object, **_kwargs: object) -> None:
+            raise LookupError
+
+        for method, look in (
+            ("open", lambda: list(read_part(part, Columns(), Path.cwd()))),
+            ("info", lambda: list(plan(["memory://bucket"], Columns(), part_rows=1))),
+        ):
+            monkeypatch.setattr(type(system), method, fail)
+            with pytest.raises(
+                ArchiveError, match=r"memory://.*bucket.*: cannot be read now: LookupError\(\); try again"
+            ):
+                look()
+    finally:
+        monkeypatch.undo()
+        system.rm("/bucket", recursive=True)
+
+
 def test_an_address_without_a_driver_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     """Unknown, not installed, and fsspec itself not installed."""
     with pytest.raises(ArchiveError, match="nonsense://x: no driver for this address: Protocol not known: nonsense"):
