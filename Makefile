@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: demo test fuzz wheel-test train choices lock clean
+.PHONY: demo test fuzz soak wheel-test train choices bench bench-once lock clean
 
 demo: .venv/runtime
 	$(BIN)/classifier demo
@@ -23,6 +23,10 @@ test: .venv/development
 FUZZ_S ?= 600
 fuzz: .venv/development
 	PYTHONPATH=tests $(BIN)/python tests/fuzz.py $(FUZZ_S)
+
+# The daemon killed 200 times at random points, or as often as ten minutes allow; `make test` does it 24 times.
+soak: .venv/development
+	SOAK_ROUNDS=$(or $(ROUNDS),200) SOAK_S=$(or $(SECONDS),600) $(BIN)/python -m pytest -q tests/e2e/test_crashes.py
 
 # The built wheel in an environment of its own, with nothing of this folder in sight, tags a file.
 wheel-test: .venv/development
@@ -44,6 +48,18 @@ train: .venv/runtime
 # What each choice in the model is worth: the table in the model card. Takes some minutes.
 choices: .venv/development
 	$(BIN)/python tests/benchmarks/model_choices.py
+
+# How fast texts become scores, side by side with others. Takes some minutes; peers that cannot be installed are left out.
+bench: requirements.lock
+	test -x build/bench/bin/python || $(PYTHON) -m venv build/bench
+	build/bench/bin/pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
+	build/bench/bin/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	while read -r peer; do build/bench/bin/pip install -q --disable-pip-version-check "$$peer" \
+		|| echo "cannot be installed: $$peer"; done < tests/benchmarks/peers.txt
+	build/bench/bin/python tests/benchmarks/text_pass.py
+# How many files per second `classifier once` takes in, with an empty and with a full ledger. Takes some minutes.
+bench-once: .venv/development
+	$(BIN)/python tests/benchmarks/once.py
 
 # Needs uv on the PATH.
 lock:

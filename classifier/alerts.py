@@ -96,6 +96,12 @@ def message_id(article: Article, rule_id: str, endpoint_id: str) -> MessageId:
     return MessageId(f"msg_{digest.hexdigest()[:32]}")
 
 
+def notice_id(endpoint_id: str, state: str, changed_at: dt.datetime, to: str) -> MessageId:
+    """Return the ``webhook-id`` of what one endpoint is told of a change of another."""
+    digest = hashlib.sha256(f"{endpoint_id}\0{state}\0{changed_at.isoformat()}\0{to}".encode("utf-8", "surrogatepass"))
+    return MessageId(f"msg_{digest.hexdigest()[:32]}")
+
+
 def _evidence(explanation: Explanation, title: str) -> Evidence:
     # The receiver has the title anyway: it is quoted only when nothing else spoke for the label.
     sentences = [sentence for sentence in explanation.sentences if sentence.text != title] or explanation.sentences

@@ -4,8 +4,8 @@ Tag a whole archive: input of any size in, a folder of Parquet files out, over t
     paths --plan--> parts --joblib.Parallel, one task per part: read, parse, tag, encode--> bytes --write--> table
 
 Keeps: every article of the input is one row of the table, whatever is wrong with it. The parts follow from the input
-alone and a part's bytes from its articles and the model, so the table is the same however many work on it, and a run
-that was killed goes on after the parts it has.
+alone and a part's bytes from its articles and the model, in every worker the same, so the table is the same however
+many work on it, and a run that was killed goes on after the parts it has.
 
 Workers read the input themselves; what travels to them is where a part lies, and back comes its table, about a tenth
 of the text. So they need to see the same paths, and the output lies with the caller.
@@ -52,8 +52,7 @@ class _Task:
     """
 
     model: str | None
-    reference: str
-    package: str
+    maker: str  # see `_maker`
     columns: Columns
     base: Path
 
@@ -101,8 +100,7 @@ def score_archive(
     output, columns = Path.cwd() / output, columns or Columns()
     task = _Task(
         model=None if model is None else str(Path.cwd() / model),
-        reference=loaded.reference,
-        package=version("policy-classifier"),
+        maker=_maker(loaded),
         columns=columns,
         base=Path.cwd(),
     )
@@ -112,7 +110,7 @@ def score_archive(
     with open_table(output, is_forced=is_forced) as table:
         with table.scratch() as scratch:
             planned = _Plan(scratch)
-            facts = (_FORMAT, task.package, task.reference, repr(columns))
+            facts = (_FORMAT, task.maker, repr(columns))
             for part in plan([str(path) for path in paths], columns, part_rows=part_rows, skip=_own(output)):
                 planned.add(part, part_digest(part, *facts))
                 report("planning", len(planned.names), 0)
@@ -196,18 +194,27 @@ def _closing(results: Generator[Any]) -> Iterator[Iterator[Any]]:
 
 
 def _score_part(task: _Task, name: str, part: Part) -> tuple[str, bytes, Tally]:
-    model = _load_once(task.model, task.reference, task.package)
+    model = _load_once(task.model, task.maker)
     return name, *encode(_records(read_part(part, task.columns, task.base), model), _facets(model))
 
 
 @cache
-def _load_once(path: str | None, reference: str, package: str) -> "Model":
+def _load_once(path: str | None, maker: str) -> "Model":
     """Load the model the first time a worker is asked for it, and make sure that it is the one that was meant."""
-    model = load_model(path)
-    found = f"{model.reference} of version {version('policy-classifier')}"
-    if found != f"{reference} of version {package}":
-        raise ArchiveError(socket.gethostname(), f"{reference} of version {package} needed, this worker has {found}")
+    model = load_model(path, share=True)
+    if (found := _maker(model)) != maker:
+        raise ArchiveError(socket.gethostname(), f"{maker} needed, this worker has {found}")
     return model
+
+
+def _maker(model: "Model") -> str:
+    """
+    Return what scores, in words; another one may round the last digit of a score otherwise.
+
+    The compiled text pass is fetched here, so that no worker reads its first texts by the plain one.
+    """
+    passes = "compiled" if model.warm_up() else "not compiled"
+    return f"{model.reference} by version {version('policy-classifier')}, {passes}"
 
 
 def _facets(model: "Model") -> tuple[str, ...]:

@@ -18,7 +18,7 @@ import re
 import unicodedata
 from bisect import bisect_right
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NewType
 
 from classifier.errors import ArticleError
@@ -43,15 +43,21 @@ class OffsetMap:
     """
 
     runs: tuple[tuple[int, int, int, int], ...]
+    _starts: tuple[int, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_starts", tuple(run[0] for run in self.runs))
 
     def to_original(self, start: int, end: int) -> Span:
         """Return the smallest span of the original that covers the non-empty span *start* to *end* of the clean text."""
+        at = bisect_right(self._starts, start) - 1
+        run_start, length, origin, origin_length = self.runs[max(0, at)]
+        if length == origin_length and end <= run_start + length and run_start <= start:  # nearly always
+            return origin + start - run_start, origin + end - run_start
         return self._edge(start, last=False), self._edge(end - 1, last=True)
 
     def _edge(self, position: int, *, last: bool) -> int:
-        start, length, origin, origin_length = self.runs[
-            max(0, bisect_right(self.runs, position, key=lambda run: run[0]) - 1)
-        ]
+        start, length, origin, origin_length = self.runs[max(0, bisect_right(self._starts, position) - 1)]
         inside = position - start
         if inside >= length:  # in the joint between two runs
             return origin + origin_length
@@ -231,7 +237,7 @@ def _detect(raw: bytes, source: str) -> tuple[str, str]:
 # -- normal form -----------------------------------------------------------------------------------------------------
 
 # What scraping leaves inside running text: entities, a backslash before a quote, invisible and control characters.
-_RESIDUE = re.compile(
+RESIDUE = re.compile(
     "&(?:#\\d{1,7}|#x[0-9a-fA-F]{1,6}|[A-Za-z]{2,8});"
     "|\\\\(?=['\"\u2018\u2019\u201c\u201d])"
     "|[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f]"
@@ -279,6 +285,9 @@ class _Builder:
 
     def add(self, start: int, end: int, *, collapse: bool = True) -> None:
         """Append the span of the original; *collapse* turns every stretch of white space into one blank."""
+        if _is_normal(self._original[start:end], collapse=collapse):
+            self._append(self._original[start:end], start, end)
+            return
         position = start
         for change_start, change_end, text in self._changes(start, end, collapse=collapse):
             self._append(self._original[position:change_start], position, change_start)
@@ -297,10 +306,10 @@ class _Builder:
 
     def _changes(self, start: int, end: int, *, collapse: bool) -> Iterator[tuple[int, int, str]]:
         """Yield the stretches that differ in normal form, in order, without overlap."""
-        changes = [(m.start(), m.end(), _resolve(m[0])) for m in _RESIDUE.finditer(self._original, start, end)]
+        changes = [(m.start(), m.end(), _resolve(m[0])) for m in RESIDUE.finditer(self._original, start, end)]
         if not unicodedata.is_normalized("NFKC", self._original[start:end]):
             stretches = _NOT_ASCII.finditer(self._original, start, end)
-            normal = ((m, unicodedata.normalize("NFKC", _RESIDUE.sub("", m[0]))) for m in stretches)
+            normal = ((m, unicodedata.normalize("NFKC", RESIDUE.sub("", m[0]))) for m in stretches)
             changes += [(m.start(), m.end(), text) for m, text in normal if text != m[0]]
         if collapse:
             changes += [(m.start(), m.end(), " ") for m in _SPACES.finditer(self._original, start, end)]
@@ -311,12 +320,24 @@ class _Builder:
                 yield change
 
 
+def _is_normal(text: str, *, collapse: bool) -> bool:
+    """Say that nothing in *text* needs a change; cheaper than looking for what does, and true of most lines."""
+    line = text if collapse else text.replace("\n", " ")
+    return (
+        line.isprintable()  # every blank but the ASCII one and every invisible character is not
+        and "&" not in line
+        and "\\" not in line
+        and not (collapse and "  " in line)
+        and unicodedata.is_normalized("NFKC", line)
+    )
+
+
 def _resolve(residue: str) -> str:
     if not residue.startswith("&"):
         return ""
     resolved = html.unescape(residue)
     # A name that is no entity stays as it is; one that hides a control character becomes nothing.
-    return resolved if resolved == residue else unicodedata.normalize("NFKC", _RESIDUE.sub("", resolved))
+    return resolved if resolved == residue else unicodedata.normalize("NFKC", RESIDUE.sub("", resolved))
 
 
 # -- lines to title, date, publisher and paragraphs ------------------------------------------------------------------
@@ -378,6 +399,8 @@ _BREADCRUMB = re.compile(
 _CURRENT_POSITION = re.compile(r"(?:your )?(?:current )?(?:position|location)|you are here", re.IGNORECASE)
 _MENU_SEPARATOR = re.compile(r" ?[|>\u00bb\u00b7] ?")
 _MENU_WORD = re.compile(r"\w+(?: & \w+)?")
+_MENU_MARK = re.compile(r"[|>\u00bb\u00b7/]")
+_FRAGMENT_MARK = re.compile(r"[|\u00b7\u2022\u3010\u3011\[\]]")
 _FRAGMENTS = re.compile(r"[|\u00b7\u2022\u3010\u3011\[\]]|\s{2,}")
 _TAIL = re.compile(
     r"(?:related(?: (?:articles?|news|posts?|stories|reading|links|topics|recommendations?))?|you (?:may|might) (?:also )?(?:like|be interested).{0,30}|recommended(?: for you| reading| articles?| news)?"
@@ -404,9 +427,21 @@ _MAX_RAW_LINE = 5_000  # with all its blanks
 
 @dataclass(slots=True)
 class _Line:
+    """
+    One line of the original.
+
+    Attributes:
+        start: first character in the original.
+        end: behind the last one.
+        text: without surrounding white space.
+        flat: as the patterns see it: blanks collapsed; nothing when it is too long to be boilerplate. Both bound what a
+            pattern can cost: whoever writes the file chooses the line.
+    """
+
     start: int
     end: int
     text: str
+    flat: str
 
 
 @dataclass(slots=True)
@@ -422,8 +457,11 @@ def _lines(original: str) -> list[_Line]:
     lines, start = [], 0
     for raw in original.splitlines(keepends=True):
         text = raw.strip("\ufeff \t\r\n\f\v\x1c\x1d\x1e\x85\u2028\u2029\u00a0\u3000")
-        at = start + (raw.find(text) if text else 0)
-        lines.append(_Line(at, at + len(text), text))
+        if text:
+            at = start + raw.find(text)
+            lines.append(_Line(at, at + len(text), text, _flat(text)))
+        else:
+            lines.append(_Line(start, start, "", ""))
         start += len(raw)
     return lines
 
@@ -433,7 +471,7 @@ def _read_page(lines: list[_Line]) -> _Page:
     _read_meta(page, lines)
     lines = _without_tail(_without_menu(lines))
     latin = sum(bool(_LATIN.search(line.text)) for line in lines) * 2 >= sum(bool(line.text) for line in lines)
-    lines = [line for line in lines if not (line.text and _is_boilerplate(line.text, mostly_latin=latin))]
+    lines = [line for line in lines if not _is_boilerplate(line, mostly_latin=latin)]
     lines = _read_head(page, lines)
     if page.title is not None:
         title = lines[0].text
@@ -445,7 +483,9 @@ def _read_page(lines: list[_Line]) -> _Page:
 def _read_meta(page: _Page, lines: list[_Line]) -> None:
     """Take news source and date from the lines that hold nothing else; a sentence about a source of water is none of them."""
     for line in lines:
-        text = _flat(line.text).strip("[]\u3010\u3011() ")
+        if ":" not in line.flat and "\uff1a" not in line.flat:
+            continue
+        text = line.flat.strip("[]\u3010\u3011() ")
         if not _META_LINE.fullmatch(text):
             continue
         if not page.publisher and (named := _SOURCE.search(text)):
@@ -457,7 +497,7 @@ def _read_meta(page: _Page, lines: list[_Line]) -> None:
 def _without_menu(lines: list[_Line]) -> list[_Line]:
     """Drop a breadcrumb near the top and the short menu lines above it."""
     for position, line in enumerate(lines[: 3 * _HEAD_LINES]):
-        if _BREADCRUMB.fullmatch(_flat(line.text)):
+        if _BREADCRUMB.fullmatch(line.flat):
             above = [item for item in lines[:position] if len(item.text) > _MENU_MAX or _TERMINAL.search(item.text)]
             return above + lines[position + 1 :]
     return lines
@@ -466,7 +506,7 @@ def _without_menu(lines: list[_Line]) -> list[_Line]:
 def _without_tail(lines: list[_Line]) -> list[_Line]:
     """Drop "related news" and the headlines below it, as long as they look like headlines."""
     for position, line in enumerate(lines):
-        if position and _TAIL.fullmatch(_flat(line.text)):
+        if position and _TAIL.fullmatch(line.flat):
             rest = lines[position + 1 :]
             body = next(
                 (i for i, item in enumerate(rest) if _TERMINAL.search(item.text) and len(item.text) > 2 * _WRAP_MAX),
@@ -477,40 +517,51 @@ def _without_tail(lines: list[_Line]) -> list[_Line]:
 
 
 def _flat(text: str) -> str:
-    """
-    Return a line as the patterns see it: blanks collapsed; nothing when it is too long to be boilerplate.
-
-    Both bound what a pattern can cost: whoever writes the file chooses the line.
-    """
     flat = " ".join(text.split()) if len(text) <= _MAX_RAW_LINE else ""
     return flat if len(flat) <= _MAX_BOILERPLATE else ""
 
 
-def _is_boilerplate(text: str, *, mostly_latin: bool) -> bool:
-    flat = _flat(text)
+def _is_boilerplate(line: _Line, *, mostly_latin: bool) -> bool:
+    flat = line.flat
     if not flat:
         return False
-    patterns = (_BOILERPLATE, _META_LINE, _BREADCRUMB, _CURRENT_POSITION)
-    fragments = (
-        [part for fragment in _FRAGMENTS.split(text) if (part := _flat(fragment))] if len(flat) <= _MAX_TITLE else []
-    )
-    if any(pattern.fullmatch(flat) for pattern in patterns) or all(
-        any(pattern.fullmatch(fragment) for pattern in patterns) for fragment in fragments or [flat]
-    ):
-        return True
-    if _is_menu(flat) and not _TERMINAL.search(flat):
+    if _is_known(flat) or (len(flat) <= _MAX_TITLE and _is_known_in_parts(line)) or _is_menu(flat):
         return True
     # Link spam injected into a page: a short line in another script than the article.
-    return mostly_latin and len(flat) <= _WRAP_MAX and len(_CJK.findall(flat)) > len(_LATIN.findall(flat))
+    return (
+        mostly_latin
+        and len(flat) <= _WRAP_MAX
+        and not flat.isascii()
+        and len(_CJK.findall(flat)) > len(_LATIN.findall(flat))
+    )
+
+
+def _is_known(flat: str) -> bool:
+    return bool(
+        _BOILERPLATE.fullmatch(flat)
+        or ((":" in flat or "\uff1a" in flat) and _META_LINE.fullmatch(flat))
+        or _BREADCRUMB.fullmatch(flat)
+        or _CURRENT_POSITION.fullmatch(flat)
+    )
+
+
+def _is_known_in_parts(line: _Line) -> bool:
+    """Say whether a line is several pieces of boilerplate side by side."""
+    if len(line.flat) == len(line.text) and not _FRAGMENT_MARK.search(line.flat):
+        return False  # one piece: no mark, no wide blank
+    fragments = [part for fragment in _FRAGMENTS.split(line.text) if (part := _flat(fragment))]
+    return bool(fragments) and all(map(_is_known, fragments))
 
 
 def _is_menu(flat: str) -> bool:
-    """Say whether a line is three or more short items side by side."""
+    """Say whether a line is three or more short items side by side and no sentence."""
+    if not _MENU_MARK.search(flat):
+        return False
     items = _MENU_SEPARATOR.split(flat)
-    if len(items) >= _MENU_ITEMS and all(0 < len(item) <= _MENU_ITEM_MAX for item in items):
-        return True
+    is_list = len(items) >= _MENU_ITEMS and all(0 < len(item) <= _MENU_ITEM_MAX for item in items)
     words = flat.split(" / ")
-    return len(words) >= _MENU_ITEMS and all(_MENU_WORD.fullmatch(word) for word in words)
+    is_list = is_list or (len(words) >= _MENU_ITEMS and all(map(_MENU_WORD.fullmatch, words)))
+    return is_list and not _TERMINAL.search(flat)
 
 
 def _read_head(page: _Page, lines: list[_Line]) -> list[_Line]:
@@ -525,7 +576,7 @@ def _read_head(page: _Page, lines: list[_Line]) -> list[_Line]:
         lines = [_shorten(lines[0], label.end()), *lines[1:]]
     for position, line in enumerate(lines[:_HEAD_LINES]):
         if (
-            (dated := _DATE_LINE.fullmatch(_flat(line.text)))
+            (dated := _DATE_LINE.fullmatch(line.flat))
             and not _TERMINAL.search(line.text)
             and (day := _day(dated.groups()))
         ):
@@ -549,7 +600,7 @@ def _is_title(lines: list[_Line]) -> bool:
 
 def _shorten(line: _Line, by: int) -> _Line:
     text = line.text[by:].lstrip()
-    return _Line(line.end - len(text), line.end, text)
+    return _Line(line.end - len(text), line.end, text, _flat(text))
 
 
 def _day(groups: tuple[str | None, ...]) -> dt.date | None:

@@ -1,8 +1,13 @@
 """
-How a message is signed, and what becomes of it after a try.
+How a message is signed, and what becomes of it and of its endpoint after a try.
 
-Hides: the Standard Webhooks signature and the retry schedule.
-Keeps: pure decisions; clock and jitter are passed in. Every message ends delivered or dead, after finitely many tries.
+Hides: the Standard Webhooks signature, the retry schedule, the rate limit, and when an endpoint is given up.
+Keeps: pure decisions; clock and jitter are passed in. Every message ends delivered or dead, after finitely many tries,
+unless its endpoint is disabled.
+
+Two things are decided after each try. What becomes of the message: `next_step`. What becomes of the endpoint:
+`next_health`, which pauses it when it asks to be left alone, and disables it when it says that it is gone or has done
+nothing but fail for days. A disabled endpoint keeps its messages; a person enables it.
 
 Signature: Standard Webhooks, https://www.standardwebhooks.com (scheme v1: HMAC-SHA256 over ``id.timestamp.body``).
 """
@@ -13,7 +18,7 @@ import datetime as dt
 import hashlib
 import hmac
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from classifier.alerts import MessageId
@@ -21,7 +26,13 @@ from classifier.alerts import MessageId
 SECRET_PREFIX = "whsec_"  # noqa: S105 - the public prefix every such secret has
 MIN_SECRET_BYTES, MAX_SECRET_BYTES = 24, 64
 TOLERANCE_S = 300  # how old or how new a timestamp a receiver accepts
+MAX_KEYS = 10  # of one endpoint
+KEY_OVERLAP = dt.timedelta(hours=24)  # how long an older key signs beside the current one
 _OVERLOADED = frozenset({429, 502, 503, 504})
+_LEAVE_ALONE = frozenset({429, 503})  # said of the endpoint as a whole, not of one message
+_ROUNDING = 1e-6  # of a token: clocks count microseconds
+_GONE = 410
+_CONFIG_STATUSES = frozenset({400, 401, 403, 404, 405, 406, 411, 413, 414, 415, 422})
 
 # Standard Webhooks' own table: 75.6 hours in all.
 SCHEDULE = tuple(dt.timedelta(seconds=s) for s in (5, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400))
@@ -35,13 +46,13 @@ class Message:
     Attributes:
         id: the ``webhook-id``; never changes.
         endpoint_id: where it goes.
-        rule_id: which rule wanted it.
+        rule_id: which rule wanted it; None for what we tell of an endpoint or of ourselves.
         body: the bytes signed and sent; never change.
     """
 
     id: MessageId
     endpoint_id: str
-    rule_id: str
+    rule_id: str | None
     body: bytes
 
 
@@ -57,6 +68,9 @@ class Result(StrEnum):
     TLS_FAILED = "tls_failed"
     TIMEOUT = "timeout"
     BROKEN_REPLY = "broken_reply"
+
+
+_CONFIG_RESULTS = frozenset({Result.REDIRECTED, Result.BLOCKED_ADDRESS, Result.TLS_FAILED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +89,11 @@ class Outcome:
     status: int | None = None
     retry_after: dt.timedelta | None = None
     detail: str = ""
+
+    @property
+    def is_likely_config(self) -> bool:
+        """Say whether trying again will not help until somebody changes a setting, here or at the receiver."""
+        return self.status in _CONFIG_STATUSES or self.result in _CONFIG_RESULTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,22 +116,71 @@ class Dead:
 Step = Delivered | RetryAt | Dead
 
 
+class EndpointState(StrEnum):
+    """How an endpoint does; each change of it is told."""
+
+    WORKING = "working"
+    FAILING = "failing"  # several tries in a row failed, or one in a way that only a change of settings helps
+    GIVING_UP = "giving_up"  # and messages have died of it
+    DISABLED = "disabled"  # nothing is sent until somebody enables it; its messages wait
+
+
+_BADNESS = list(EndpointState)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointHealth:
+    """
+    What is remembered of one endpoint. All instants are aware, in UTC.
+
+    Attributes:
+        state: how it does.
+        reason: why, one line for people; empty as long as nothing ever changed.
+        changed_at: when the state changed last; None when it never did.
+        failures: tries that failed since the last success, without a long break in between.
+        failing_since: the first of these.
+        failed_at: the last of these.
+        delivered_at: the last success.
+        paused_until: it asked, at `failed_at`, to be left alone until then.
+    """
+
+    state: EndpointState = EndpointState.WORKING
+    reason: str = ""
+    changed_at: dt.datetime | None = None
+    failures: int = 0
+    failing_since: dt.datetime | None = None
+    failed_at: dt.datetime | None = None
+    delivered_at: dt.datetime | None = None
+    paused_until: dt.datetime | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
     """
-    When to try again.
+    When to try again, and when to stop asking an endpoint.
 
     Attributes:
         schedule: waits between tries; after the last one the message is dead.
         jitter: each wait is changed by up to this share, so that messages do not come back in step.
         overload_floor: shortest wait after a timeout or an answer that says "too much".
         retry_after_cap: a receiver cannot make us wait longer than this.
+        disable_after: an endpoint that did nothing but fail for so long is disabled.
+        failing_after: so many failed tries in a row are told of.
+        quiet: an endpoint that flaps is called failing at most once in this time.
     """
 
     schedule: tuple[dt.timedelta, ...] = SCHEDULE
     jitter: float = 0.2
     overload_floor: dt.timedelta = dt.timedelta(seconds=60)
     retry_after_cap: dt.timedelta = dt.timedelta(hours=6)
+    disable_after: dt.timedelta = dt.timedelta(hours=120)
+    failing_after: int = 4
+    quiet: dt.timedelta = dt.timedelta(hours=1)
+
+    @property
+    def longest_silence(self) -> dt.timedelta:
+        """Return the break between two failures after which they are not one failure that lasts."""
+        return max(dt.timedelta(hours=48), 2 * max(self.schedule, default=dt.timedelta()))
 
 
 def next_step(policy: RetryPolicy, attempts: int, outcome: Outcome, now: dt.datetime, jitter: float) -> Step:
@@ -129,13 +197,119 @@ def next_step(policy: RetryPolicy, attempts: int, outcome: Outcome, now: dt.date
     if outcome.result is Result.DELIVERED:
         return Delivered()
     if attempts > len(policy.schedule):
-        return Dead()
+        if outcome.status != _GONE:
+            return Dead()
+        attempts = len(policy.schedule)  # the endpoint is gone, for now: nothing is wrong with the message
     wait = policy.schedule[attempts - 1] * (1 + policy.jitter * jitter)
     if outcome.result is Result.TIMEOUT or outcome.status in _OVERLOADED:
         wait = max(wait, policy.overload_floor)
     if outcome.retry_after is not None:
         wait = max(wait, min(outcome.retry_after, policy.retry_after_cap))
     return RetryAt(now + wait)
+
+
+def next_health(
+    policy: RetryPolicy, health: EndpointHealth, outcome: Outcome, step: Step, now: dt.datetime
+) -> EndpointHealth:
+    """
+    Decide what becomes of an endpoint.
+
+    Args:
+        policy: the limits.
+        health: what was known before this try.
+        outcome: what this try came to.
+        step: what became of the message.
+        now: aware, UTC.
+    """
+    if outcome.result is Result.DELIVERED:
+        well = replace(health, failures=0, failing_since=None, failed_at=None, delivered_at=now, paused_until=None)
+        is_back = health.state in {EndpointState.FAILING, EndpointState.GIVING_UP}
+        return _changed(well, EndpointState.WORKING, "it takes messages again", now) if is_back else well
+    lasts = (
+        health.failing_since is not None
+        and health.failed_at is not None
+        and now - health.failed_at <= policy.longest_silence
+    )
+    since = health.failing_since if lasts and health.failing_since else now
+    failed = replace(
+        health,
+        failures=health.failures + 1 if lasts else 1,
+        failing_since=since,
+        failed_at=now,
+        paused_until=_pause(policy, outcome, now),
+    )
+    state, reason = _judged(policy, failed, outcome, step, now - since)
+    if _BADNESS.index(state) <= _BADNESS.index(health.state):
+        return failed
+    flaps = health.changed_at is not None and dt.timedelta(0) <= now - health.changed_at < policy.quiet
+    if state is not EndpointState.DISABLED and health.state is EndpointState.WORKING and flaps:
+        return failed
+    return _changed(failed, state, reason, now)
+
+
+def _judged(
+    policy: RetryPolicy, failed: EndpointHealth, outcome: Outcome, step: Step, lasted: dt.timedelta
+) -> tuple[EndpointState, str]:
+    if outcome.status == _GONE:
+        return EndpointState.DISABLED, "it answered 410 Gone"
+    if lasted >= policy.disable_after:
+        hours = policy.disable_after / dt.timedelta(hours=1)
+        return EndpointState.DISABLED, f"nothing but failures for {hours:g} h, last: {outcome.detail}"
+    if isinstance(step, Dead):
+        return EndpointState.GIVING_UP, f"a message is dead after its last try: {outcome.detail}"
+    if outcome.is_likely_config:
+        return EndpointState.FAILING, f"likely_config: {outcome.detail}"
+    if failed.failures >= policy.failing_after:
+        return EndpointState.FAILING, f"{failed.failures} tries failed in a row, last: {outcome.detail}"
+    return EndpointState.WORKING, ""
+
+
+def enabled(health: EndpointHealth, reason: str, now: dt.datetime) -> EndpointHealth:
+    """Return *health* with nothing held against the endpoint any more; unchanged when nothing was."""
+    clear = replace(health, failures=0, failing_since=None, failed_at=None, paused_until=None)
+    return clear if health.state is EndpointState.WORKING else _changed(clear, EndpointState.WORKING, reason, now)
+
+
+def disabled(health: EndpointHealth, reason: str, now: dt.datetime) -> EndpointHealth:
+    """Return *health* with the endpoint disabled; unchanged when it is already."""
+    return health if health.state is EndpointState.DISABLED else _changed(health, EndpointState.DISABLED, reason, now)
+
+
+def _changed(health: EndpointHealth, state: EndpointState, reason: str, now: dt.datetime) -> EndpointHealth:
+    return replace(health, state=state, reason=reason, changed_at=now)
+
+
+def _pause(policy: RetryPolicy, outcome: Outcome, now: dt.datetime) -> dt.datetime | None:
+    if outcome.retry_after is None and outcome.status not in _LEAVE_ALONE:
+        return None
+    return now + max(policy.overload_floor, min(outcome.retry_after or dt.timedelta(0), policy.retry_after_cap))
+
+
+class RateLimit:
+    """
+    A token bucket: how long to wait before the next try of one endpoint.
+
+    Args:
+        rate_per_s: tries per second over time, above 0.
+        burst: tries at once after a pause, at least 1.
+    """
+
+    def __init__(self, rate_per_s: float, burst: int) -> None:
+        self._rate_per_s = rate_per_s
+        self._burst = burst
+        self._tokens = float(burst)
+        self._at: dt.datetime | None = None
+
+    def wait_s(self, now: dt.datetime) -> float:
+        """Return the seconds to wait before a try may be made; 0 when it may be made at *now*."""
+        passed_s = (now - self._at).total_seconds() if self._at else 0.0  # below 0 when the clock was set back
+        self._tokens = min(self._burst, self._tokens + max(passed_s, 0.0) * self._rate_per_s)
+        self._at = now
+        return 0.0 if self._tokens >= 1 - _ROUNDING else (1 - self._tokens) / self._rate_per_s
+
+    def count(self) -> None:
+        """Count one try."""
+        self._tokens -= 1
 
 
 # -- signatures ------------------------------------------------------------------------------------------------------
@@ -164,6 +338,11 @@ def sign(keys: Sequence[bytes], message_id: MessageId, sent_at: dt.datetime, bod
     seconds = int(sent_at.timestamp())
     signatures = " ".join(f"v1,{_signature(key, message_id, seconds, body)}" for key in keys)
     return {"webhook-id": message_id, "webhook-timestamp": str(seconds), "webhook-signature": signatures}
+
+
+def fingerprint(key: bytes) -> str:
+    """Return what a key is recognised by in the ledger: 16 hex digits that say nothing about the key."""
+    return hashlib.sha256(b"classifier signing key\0" + key).hexdigest()[:16]
 
 
 def verify(key: bytes, headers: Callable[[str], str | None], body: bytes, now: dt.datetime) -> bool:

@@ -66,6 +66,8 @@ id = "desk"
 url_env = "DESK_URL"
 secret_env = "DESK_SECRET"
 allow = ["127.0.0.1/32:{port}"]
+rate_per_s = 100
+burst = 20
 """
 
 

@@ -92,7 +92,7 @@ class ArticleError(ClassifierError, ValueError):
         reason: one of `REASONS`.
     """
 
-    REASONS = ("empty", "too_large", "binary", "bad_encoding", "no_text")
+    REASONS = ("empty", "too_large", "binary", "bad_encoding", "no_text", "unreadable", "failed")
 
     def __init__(self, source: str, reason: str, detail: str) -> None:
         self.source = source
@@ -139,6 +139,25 @@ class ModelIncompatibleError(ModelError):
         self.found = found
         self.expected = expected
         super().__init__(path, f"format version {expected} needed, got {found!r}; train the model again")
+
+
+class InUseError(ClassifierError):
+    """Another process works on the same folder or ledger."""
+
+    def __init__(self, where: str, what: str) -> None:
+        self.where = where
+        super().__init__(f"{where}: another classifier has this {what}; stop it first, or give this one another {what}")
+
+
+class QueueFullError(ClassifierError):
+    """So many messages wait that no new file is read."""
+
+    def __init__(self, waiting: int) -> None:
+        self.waiting = waiting
+        super().__init__(
+            f"queue: {waiting} messages are not delivered, as many as `max_waiting` allows, so no new file is read;"
+            " see `classifier outbox list`"
+        )
 
 
 class LedgerError(ClassifierError):

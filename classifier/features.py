@@ -42,6 +42,16 @@ def vectorizer_settings(ngram_range: NgramRange) -> dict[str, Any]:
     return {**VECTORIZER_SETTINGS, "ngram_range": ngram_range}
 
 
+def tokenise(text: str) -> list[str]:
+    """
+    Return the words of a normalised text, in lower case, in order.
+
+    >>> tokenise("In 2023 the EU paid for V2G")
+    ['in', 'the', 'eu', 'paid', 'for', 'v2g']
+    """
+    return _TOKEN.findall(text.lower())
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class TermVector:
     """
@@ -79,7 +89,7 @@ class TermVectorizer:
         self.ngram_range = ngram_range
         self._index = {term: position for position, term in enumerate(self.terms)}
         by_frequency = (i for i in np.argsort(idf, kind="stable").tolist() if " " not in self.terms[i])
-        self._frequent = frozenset(islice(by_frequency, N_FREQUENT))
+        self.frequent = frozenset(islice(by_frequency, N_FREQUENT))
 
     def transform(self, text: str, concepts: Sequence[str] = ()) -> TermVector:
         """
@@ -87,10 +97,10 @@ class TermVectorizer:
 
         The same as scikit-learn makes of the text with the concepts written behind it.
         """
-        words = _TOKEN.findall(text.lower())
+        words = tokenise(text)
         counts = Counter(map(self._index.get, words))
         n_known = len(words) - counts[None]
-        n_frequent = sum(counts[index] for index in self._frequent)
+        n_frequent = sum(counts[index] for index in self.frequent)
         counts.update(map(self._index.get, concepts))
         if self.ngram_range == WORDS_AND_PAIRS:
             counts.update(self._index.get(f"{first} {second}") for first, second in pairwise([*words, *concepts]))

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from classifier.alerts import MessageId
 from classifier.delivery import Message
-from classifier.errors import ArticleError, ConfigError, LedgerError, ModelError
+from classifier.errors import ArticleError, ConfigError, LedgerError, ModelError, QueueFullError
 from classifier.payloads import timestamp
 
 T = TypeVar("T")
@@ -30,6 +30,7 @@ class Reason(StrEnum):
     MODEL_ERROR = "model_error"
     LEDGER_ERROR = "ledger_error"
     FOLDER_ERROR = "folder_error"
+    QUEUE_FULL = "queue_full"
     JOB_FAILED = "job_failed"
     SCAN_OVERDUE = "scan_overdue"
     NO_NEW_FILES = "no_new_files"
@@ -40,16 +41,18 @@ MEANING = {
     Reason.MODEL_ERROR: "the model cannot be loaded; the one loaded before is in use",
     Reason.LEDGER_ERROR: "the ledger cannot be used now",
     Reason.FOLDER_ERROR: "the watched folder cannot be read now",
+    Reason.QUEUE_FULL: "so many messages wait that no new file is read",
     Reason.JOB_FAILED: "a job fails",
     Reason.SCAN_OVERDUE: "the folder was not looked at for too long",
     Reason.NO_NEW_FILES: "no new file came for longer than the settings allow",
 }
-_REASON_OF: tuple[tuple[type[Exception], Reason], ...] = (
+_REASON_OF: tuple[tuple[type[BaseException], Reason], ...] = (
     (ConfigError, Reason.SETTINGS_REFUSED),
     (ModelError, Reason.MODEL_ERROR),
     (LedgerError, Reason.LEDGER_ERROR),
+    (QueueFullError, Reason.QUEUE_FULL),
     (ArticleError, Reason.FOLDER_ERROR),  # that of one file never leaves the scan
-    (Exception, Reason.JOB_FAILED),
+    (BaseException, Reason.JOB_FAILED),
 )
 
 
@@ -84,7 +87,7 @@ class Health:
         """Call *run*; what it raises is the reason given for *job* until it is called again and raises nothing."""
         try:
             result = run()
-        except Exception as error:
+        except BaseException as error:
             reason = next(reason for kind, reason in _REASON_OF if isinstance(error, kind))
             with self._lock:
                 self._faults[job] = reason
@@ -183,4 +186,4 @@ def _alarm(endpoint_id: str, reasons: tuple[Reason, ...], since: dt.datetime) ->
 def _message(endpoint_id: str, key: str, kind: str, now: dt.datetime, data: Mapping[str, object]) -> Message:
     digest = hashlib.sha256(f"{endpoint_id}\0{key}".encode("utf-8", "surrogatepass")).hexdigest()
     body = json.dumps({"type": kind, "timestamp": timestamp(now), "data": data}).encode()
-    return Message(id=MessageId(f"msg_{digest[:32]}"), endpoint_id=endpoint_id, rule_id="", body=body)
+    return Message(id=MessageId(f"msg_{digest[:32]}"), endpoint_id=endpoint_id, rule_id=None, body=body)

@@ -50,7 +50,7 @@ class Lexicon:
     """The phrases of all labels; one without labels finds nothing."""
 
     entries: Mapping[str, Phrases]
-    _root: _Node = field(init=False, repr=False, compare=False)
+    root: _Node = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         root = _Node()
@@ -62,7 +62,7 @@ class Lexicon:
             for phrase in entry.misleading:
                 for words in _forms(phrase):
                     _put(root, words, None)
-        object.__setattr__(self, "_root", root)
+        object.__setattr__(self, "root", root)
 
     def find(self, text: str) -> Iterator[tuple[str, Span]]:
         """
@@ -73,7 +73,7 @@ class Lexicon:
         >>> list(lexicon.find("Charging-piles are free of charge"))
         [('charging', (0, 14))]
         """
-        if not self._root:
+        if not self.root:
             return
         matches = list(_WORD.finditer(text))
         words = [match[0].lower() for match in matches]
@@ -95,7 +95,7 @@ class Lexicon:
         return f"{text}\n{' '.join(concepts)}" if concepts else text
 
     def _longest(self, words: Sequence[str], position: int) -> tuple[int, tuple[str, ...]]:
-        node, end = self._root, position
+        node, end = self.root, position
         labels: tuple[str, ...] = ()
         for at in range(position, len(words)):
             following = node.get(words[at])

@@ -1,21 +1,25 @@
 """
 A trained model as pure data, and everything that is asked of it: scores, tags, explanations.
 
-Hides: the arithmetic of a linear classifier on tf-idf features with its calibration folded into the weights.
+Hides: the arithmetic of a linear classifier on tf-idf features with its calibration folded into the weights; which
+code reads the texts (see `scorer`).
 Keeps: no file, no scikit-learn, no pickle; the same text always gives the same scores, whatever it is scored together
 with.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from classifier.article import Article, normalise, normalise_mapped, sentence_spans
 from classifier.errors import ModelError
-from classifier.features import TermVector, TermVectorizer
+from classifier.features import TermVectorizer
 from classifier.lexicon import CONCEPT_PREFIX, Lexicon
+from classifier.rows import Rows, row_width
+from classifier.scorer import Scorer, batches, in_order
 from classifier.tags import Abstention, Bands, Scores, Tags, decide_tags
 from classifier.taxonomy import Taxonomy
 
@@ -34,6 +38,7 @@ MIN_KEPT_SHARE = 0.2
 MAX_TOKENS_OF_LEFTOVERS = 60
 
 Span = tuple[int, int]
+Text = str | bytes | Article
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +103,9 @@ class Model:
         bands: limits per label.
         lexicon: phrases that make concept terms.
         vectorizer: vocabulary and inverse document frequencies.
-        weights: float32 of shape (n_terms, n_labels).
+        rows: what each term adds to each label, and what it says for a text having any label at all.
         intercepts: float32 of shape (n_labels,).
-        relevance: float32 of shape (n_terms,): what speaks for a text having any label at all.
-        relevance_intercept: added to it; a text whose sum is negative is off-topic.
+        relevance_intercept: added to the sum of relevance; a text for which that is negative is off-topic.
     """
 
     name: str
@@ -110,10 +114,21 @@ class Model:
     bands: Mapping[str, Bands]
     lexicon: Lexicon
     vectorizer: TermVectorizer
-    weights: "NDArray[np.float32]"
+    rows: Rows
     intercepts: "NDArray[np.float32]"
-    relevance: "NDArray[np.float32]"
     relevance_intercept: float
+    _scorer: Scorer = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        shape = (len(self.vectorizer.terms), row_width(len(self.labels)))
+        if self.rows.numbers.shape != shape:
+            raise ModelError(self.name, f"rows of shape {shape} needed, got {self.rows.numbers.shape}")
+        object.__setattr__(self, "_scorer", Scorer(self.vectorizer, self.lexicon, self.rows))
+
+    @property
+    def weights(self) -> "NDArray[np.float32]":
+        """What each term adds to each label: float32 of shape (n_terms, n_labels), made when asked for."""
+        return self.rows.numbers[:, : len(self.labels)] * self.rows.scales[:, np.newaxis]
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -134,19 +149,37 @@ class Model:
         """
         return self.lexicon.annotate(_given_text(text))
 
-    def score(self, texts: Iterable[str | Article]) -> Scores:
-        """Return all scores: float32 of shape (n_articles, n_labels) in [0, 1], rows in the order of *texts*."""
-        return self._scores([self._vector(text) for text in texts])
+    def warm_up(self) -> bool:
+        """
+        Fetch the compiled text pass now, so that no article waits for it; return whether there is one.
 
-    def tag(self, text: str | Article) -> Tags:
+        Without this call it comes by itself once a million characters have been read. The first time on a machine
+        takes some ten seconds, later ones less than one.
+        """
+        return self._scorer.warm_up()
+
+    def score(self, texts: Iterable[Text], *, threads: int = 1) -> Scores:
+        """
+        Return all scores: float32 of shape (n_articles, n_labels) in [0, 1], rows in the order of *texts*.
+
+        Args:
+            texts: strings, UTF-8 bytes or articles; read batch by batch.
+            threads: how many work at once.
+
+        Raises:
+            ValueError: *threads* is below one.
+        """
+        parts = [np.empty((0, len(self.labels)), np.float32)]
+        parts += in_order(lambda batch: self._read(batch)[0], batches(texts, _size), threads)
+        return Scores(np.concatenate(parts), self.labels)
+
+    def tag(self, text: Text) -> Tags:
         """Return the tags of one article."""
-        return self.tag_many([text])[0]
+        return self._tag_batch([text])[0]
 
-    def tag_many(self, texts: Iterable[str | Article]) -> list[Tags]:
-        """Return the tags of each article, in the order of *texts*."""
-        given = [(self._vector(text), _is_leftover(text)) for text in texts]
-        reasons = [self._abstention(vector, is_leftover=is_leftover) for vector, is_leftover in given]
-        return list(decide_tags(self._scores([vector for vector, _ in given]), self.bands, self.taxonomy, reasons))
+    def tag_many(self, texts: Iterable[Text], *, threads: int = 1) -> list[Tags]:
+        """Return the tags of each article, in the order of *texts*; arguments as for `score`."""
+        return list(chain.from_iterable(in_order(self._tag_batch, batches(texts, _size), threads)))
 
     def explain(self, text: str | Article, label: str) -> Explanation:
         """
@@ -163,7 +196,7 @@ class Model:
         page = _Page(text)
         found = [(CONCEPT_PREFIX + name, span) for name, span in self.lexicon.find(page.normal)]
         vector = self.vectorizer.transform(page.normal, [term for term, _ in found])
-        weights = vector.values * self.weights[vector.indices, column]
+        weights = vector.values * self.rows.column(column)[vector.indices]
         places = self.vectorizer.find(page.normal, found)
         contributions = [
             Contribution(
@@ -188,27 +221,47 @@ class Model:
             sentences=tuple(_weigh_sentences(page, places, by_index)),
         )
 
-    def _vector(self, text: str | Article) -> TermVector:
-        normal = _given_text(text)
-        return self.vectorizer.transform(normal, self.lexicon.concepts(normal))
+    def _read(self, texts: Sequence[Text]) -> "tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int32]]":
+        """Return scores, relevance (n_texts,), and tokens, known and frequent ones (n_texts, 3)."""
+        if Article in set(map(type, texts)):
+            texts = [text.scored_text if isinstance(text, Article) else text for text in texts]
+        sums, facts = self._scorer.run(cast("Sequence[str | bytes]", texts))
+        n_labels = len(self.labels)
+        return _sigmoid(sums[:, :n_labels] + self.intercepts), sums[:, n_labels] + self.relevance_intercept, facts
 
-    def _abstention(self, vector: TermVector, *, is_leftover: bool) -> Abstention | None:
-        if vector.n_tokens < MIN_TOKENS:
-            return Abstention.TOO_SHORT
-        if is_leftover and vector.n_tokens <= MAX_TOKENS_OF_LEFTOVERS:
-            return Abstention.MOSTLY_BOILERPLATE
-        if vector.n_tokens >= MIN_TOKENS_FOR_LANGUAGE and vector.n_frequent < MIN_FREQUENT_SHARE * vector.n_tokens:
-            return Abstention.WRONG_LANGUAGE
-        if vector.n_known < max(MIN_KNOWN_TOKENS, MIN_KNOWN_SHARE * vector.n_tokens):
-            return Abstention.NO_KNOWN_WORDS
-        relevance = float(vector.values @ self.relevance[vector.indices]) + self.relevance_intercept
-        return Abstention.OFF_TOPIC if relevance < 0 else None
+    def _tag_batch(self, texts: Sequence[Text]) -> Sequence[Tags]:
+        values, relevance, facts = self._read(texts)
+        reasons = _abstentions(texts, facts, relevance)
+        return decide_tags(Scores(values, self.labels), self.bands, self.taxonomy, reasons)
 
-    def _scores(self, vectors: list[TermVector]) -> Scores:
-        values = np.empty((len(vectors), len(self.labels)), np.float32)
-        for row, vector in zip(values, vectors, strict=True):
-            row[:] = _sigmoid(vector.values @ self.weights[vector.indices] + self.intercepts)
-        return Scores(values, self.labels)
+
+def _abstentions(
+    texts: Sequence[Text], facts: "NDArray[np.int32]", relevance: "NDArray[np.float32]"
+) -> list[Abstention | None]:
+    """Return for each text why it gets no tags, or None; *facts* are tokens, known and frequent ones, (n_texts, 3)."""
+    n_tokens, n_known, n_frequent = facts.T
+    is_short = n_tokens <= MAX_TOKENS_OF_LEFTOVERS
+    is_short[is_short] = [_is_leftover(texts[position]) for position in np.flatnonzero(is_short).tolist()]
+    is_foreign = (n_tokens >= MIN_TOKENS_FOR_LANGUAGE) & (n_frequent < MIN_FREQUENT_SHARE * n_tokens)
+    reasons: list[Abstention | None] = [None] * len(texts)
+    # From the weakest reason to the strongest: the last one found stays.
+    for reason, holds in (
+        (Abstention.OFF_TOPIC, relevance < 0),
+        (Abstention.NO_KNOWN_WORDS, n_known < np.maximum(MIN_KNOWN_TOKENS, MIN_KNOWN_SHARE * n_tokens)),
+        (Abstention.WRONG_LANGUAGE, is_foreign),
+        (Abstention.MOSTLY_BOILERPLATE, is_short),
+        (Abstention.TOO_SHORT, n_tokens < MIN_TOKENS),
+    ):
+        for position in np.flatnonzero(holds).tolist():
+            reasons[position] = reason
+    return reasons
+
+
+def _size(texts: Sequence[Text]) -> int:
+    try:
+        return sum(map(len, texts))  # type: ignore[arg-type]
+    except TypeError:  # articles among them
+        return sum(len(text.text if isinstance(text, Article) else text) for text in texts)
 
 
 def _given_text(text: str | Article) -> str:
@@ -248,7 +301,7 @@ def _weigh_sentences(page: _Page, places: Mapping[int, list[Span]], weights: Map
     return [Sentence(texts[origin], *origin, sums[origin]) for origin in ordered if sums[origin] > 0]
 
 
-def _is_leftover(text: str | Article) -> bool:
+def _is_leftover(text: Text) -> bool:
     """Say whether so little of a page is left after cleaning that it was hardly an article."""
     if not isinstance(text, Article):
         return False

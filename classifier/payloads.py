@@ -1,5 +1,5 @@
 """
-Alerts as bytes: the JSON a receiver gets.
+Alerts, and what is told of endpoints, as bytes: the JSON a receiver gets.
 
 Keeps: the result is valid JSON in valid UTF-8 whatever the article holds, at most `MAX_BYTES` long, with control
 characters and bidirectional overrides taken out of everything that came from the article. The bytes made here are the
@@ -9,6 +9,7 @@ bytes signed and sent.
 import datetime as dt
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from classifier.alerts import ALERT_TYPE, Alert, Evidence, tag_record
@@ -28,11 +29,12 @@ def render(alert: Alert) -> bytes:
     """
     Return the Standard Webhooks envelope of *alert*: ``{"type", "timestamp", "data"}``.
 
-    Evidence is shortened, sentence by sentence from the weakest tag on, until the whole is at most `MAX_BYTES`, and if
-    that is not enough the weakest tags are left out; ``data.truncated`` says so.
+    A title is cut after 500 characters; evidence is shortened, sentence by sentence from the weakest tag on, until the
+    whole is at most `MAX_BYTES`, and if that is not enough the weakest tags are left out; ``data.truncated`` says so.
     """
     evidence = {label: _evidence_record(item) for label, item in alert.evidence.items()}
-    body = _encode(_envelope(alert, evidence, truncated=False))
+    is_cut = len(_clean(alert.article.title)) > _MAX_TITLE
+    body = _encode(_envelope(alert, evidence, truncated=is_cut))
     while len(body) > MAX_BYTES and _drop_weakest(evidence):
         body = _encode(_envelope(alert, evidence, truncated=True))
     n_tags = len(alert.match.reasons)
@@ -40,6 +42,24 @@ def render(alert: Alert) -> bytes:
         n_tags //= 2
         body = _encode(_envelope(alert, {}, truncated=True, n_tags=n_tags))
     return body
+
+
+def render_notice(
+    endpoint_id: str, *, before: str, state: str, reason: str, facts: Mapping[str, object], now: dt.datetime
+) -> bytes:
+    """
+    Return the envelope that tells of an endpoint's change of state, ``{"type": "endpoint.<state>", ...}``.
+
+    Args:
+        endpoint_id: which one.
+        before: the state it was in.
+        state: the state it is in now.
+        reason: why, one line.
+        facts: more entries of ``data``; JSON values.
+        now: aware, UTC.
+    """
+    data = {"endpoint": endpoint_id, "before": before, "state": state, "reason": _clean(reason, _MAX_TITLE), **facts}
+    return _encode({"type": f"endpoint.{state}", "timestamp": timestamp(now), "data": data})
 
 
 def timestamp(moment: dt.datetime) -> str:

@@ -1,9 +1,9 @@
 """
 The two jobs of the daemon, over ports.
 
-    ingest:   Inbox.settled | Ledger.unrecorded | Inbox.read | parse_article | Model.tag | RuleSet.match | make_alert |
-        render | Ledger.record
-    deliver:  Ledger.claim | Sender.send | next_step | Ledger.settle
+    ingest:   Inbox.settled | Ledger.unrecorded | Inbox.read | Ledger.scored | Judge | Ledger.record
+    Judge:    parse_article | Model.tag | RuleSet.match | make_alert | render
+    deliver:  RateLimit.wait_s | Ledger.claim | Sender.send | next_step | next_health | Ledger.settle
 
 The functions here order calls; what to do is decided by the values they pass along.
 A crash between any two calls loses nothing: a file without a verdict is found again, a message without a settlement
@@ -12,39 +12,43 @@ becomes due again.
 
 import datetime as dt
 import hashlib
-from collections import Counter
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
+from itertools import compress, islice
 
-from classifier.alerts import make_alert, message_id
+from classifier.alerts import make_alert, message_id, notice_id
 from classifier.article import Article, parse_article
-from classifier.delivery import Message, RetryPolicy, next_step
-from classifier.errors import ArticleError
+from classifier.delivery import EndpointHealth, Message, Outcome, RateLimit, RetryPolicy, next_health, next_step
+from classifier.errors import ArticleError, QueueFullError
 from classifier.model import Model
-from classifier.payloads import render
+from classifier.payloads import render, render_notice, timestamp
 from classifier.ports import (
     Checkpoint,
     Claim,
     Clock,
     Duplicate,
     FileVersion,
+    Headline,
     Inbox,
     Jitter,
     Ledger,
     Rejected,
+    Retention,
     Scored,
     Sender,
+    Spread,
     Verdict,
+    no_checkpoint,
 )
 from classifier.rules import RuleSet
 
-BATCH = 200  # versions asked of the ledger at once
-
-
-def _no_checkpoint(_name: str) -> None:
-    """Be nothing but a place in the code."""
+LOOK_UP = 1_000  # versions asked of the ledger at once
+LOOK_AGAIN = dt.timedelta(seconds=5)  # in a backlog, what has come meanwhile waits no longer than about this
+BATCH_FILES = 100  # recorded in one transaction: the disk is waited for once per batch
+BATCH_BYTES = 1_000_000  # a batch with more than this is full: what is in memory stays bounded
+_FAILED = "this program failed on it, {}; please report it"
 
 
 @dataclass(slots=True)
@@ -62,25 +66,97 @@ class DeliveryReport:
     results: Counter[str] = field(default_factory=Counter)
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The bytes of one file, and when they were read."""
+
+    path: str
+    raw: bytes
+    read_at: dt.datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """
+    Turns pages into verdicts: a value without any port, so that it can work in another process.
+
+    Attributes:
+        stopwatch: seconds since some instant.
+    """
+
+    model: Model
+    rules: RuleSet
+    stopwatch: Callable[[], float] = float  # always 0: nobody wants to know
+
+    def __call__(self, pages: Sequence[Page]) -> list[Verdict]:
+        """Return a verdict for each page; a page is never the reason that another has none."""
+        return [self._judge(page) for page in pages]
+
+    def _judge(self, page: Page) -> Verdict:
+        began_s = self.stopwatch()
+        try:
+            scored = self._score(parse_article(page.raw, page.path), page.read_at)
+            return replace(scored, took_s=self.stopwatch() - began_s)
+        except ArticleError as error:
+            return Rejected(reason=error.reason, detail=error.detail)
+        except Exception as error:  # noqa: BLE001 - a fault of ours with one file must not keep all others waiting
+            return Rejected(reason="failed", detail=_FAILED.format(type(error).__name__))
+
+    def _score(self, article: Article, now: dt.datetime) -> Scored:
+        tags = self.model.tag(article)
+        explain = cache(partial(self.model.explain, article))  # several rules may ask for the same label
+        matches = self.rules.match(tags)
+        messages = []
+        for match in matches:
+            alert = make_alert(article, tags, match, model=self.model.reference, explain=explain, now=now)
+            body = render(alert)
+            rule = match.rule
+            messages += [
+                Message(id=message_id(article, rule.id, endpoint), endpoint_id=endpoint, rule_id=rule.id, body=body)
+                for endpoint in rule.to
+            ]
+        headline = Headline(id=article.id, title=article.title, date=article.date, publisher=article.publisher)
+        return Scored(
+            article=headline, tags=tags, model=self.model.reference, matches=matches, messages=tuple(messages)
+        )
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Files read together and recorded together: those to be judged, and those whose verdict needs no judging."""
+
+    files: list[FileVersion] = field(default_factory=list)
+    pages: list[Page] = field(default_factory=list)
+    decided: list[tuple[FileVersion, Verdict]] = field(default_factory=list)
+    n_bytes: int = 0
+
+    @property
+    def is_full(self) -> bool:
+        return len(self.files) + len(self.decided) >= BATCH_FILES or self.n_bytes >= BATCH_BYTES
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ingest:
     """
     Turns new files into verdicts.
 
     Attributes:
+        judge: a `Judge`.
+        spread: calls the judge; in other processes, perhaps, when there is much to do.
+        max_waiting: messages not delivered yet that make the queue full: no file is read then.
         should_stop: asked between files; a stopped scan goes on with the next one.
-        timing: gives a context around the scoring of each article.
+        on_file: told of every file whose verdict has been recorded.
     """
 
     inbox: Inbox
     ledger: Ledger
-    model: Model
-    rules: RuleSet
+    judge: Callable[[Sequence[Page]], Sequence[Verdict]]
     clock: Clock
-    checkpoint: Checkpoint = _no_checkpoint
+    spread: Spread = map
+    max_waiting: int = 100_000
+    checkpoint: Checkpoint = no_checkpoint
     should_stop: Callable[[], bool] = lambda: False
     on_file: Callable[[FileVersion, Verdict], None] = lambda _file, _verdict: None
-    timing: Callable[[], AbstractContextManager[object]] = nullcontext
 
     def run(self) -> IngestReport:
         """
@@ -88,78 +164,139 @@ class Ingest:
 
         Raises:
             LedgerError: the ledger cannot be used now; files without a verdict are found again next time.
+            QueueFullError: too many messages wait; the same.
+            ArticleError: the folder cannot be read now.
         """
         report = IngestReport()
-        settled = self.inbox.settled()
-        for start in range(0, len(settled), BATCH):
-            batch = settled[start : start + BATCH]
-            new = set(self.ledger.unrecorded(batch))
-            self.inbox.done(file for file in batch if file not in new)
-            for file in (file for file in batch if file in new):
-                if self.should_stop():
-                    return report
-                self._take(file, report)
+        underway: deque[_Batch] = deque()
+        for verdicts in self.spread(self.judge, self._pages(underway)):
+            batch = underway.popleft()
+            self._record([*batch.decided, *zip(batch.files, verdicts, strict=True)], report)
         return report
 
-    def _take(self, file: FileVersion, report: IngestReport) -> None:
+    def _pages(self, underway: deque[_Batch]) -> Iterator[Sequence[Page]]:
+        """Yield what there is to judge, batch by batch; each batch waits in *underway* for its verdicts."""
+        for batch in self._batches():
+            self._set_duplicates_aside(batch)
+            underway.append(batch)
+            yield batch.pages
+
+    def _batches(self) -> Iterator[_Batch]:
+        batch = _Batch()
+        for file in self._new():
+            if self.should_stop():
+                break
+            if not batch.files and not batch.decided:
+                self._refuse_when_full()
+            self._read(file, batch)
+            if batch.is_full:
+                yield batch
+                batch = _Batch()
+        yield batch
+
+    def _refuse_when_full(self) -> None:
+        waiting = self.ledger.waiting(self.max_waiting)
+        if waiting >= self.max_waiting:
+            raise QueueFullError(waiting)
+
+    def _new(self) -> Iterator[FileVersion]:
+        """
+        Yield the settled files that have no verdict, the newest and the oldest by turns.
+
+        While a backlog lasts, the folder is looked at again now and then: what comes meanwhile does not wait for its
+        end.
+        """
+        taken: set[FileVersion] = set()
+        while True:
+            settled = [file for file in self.inbox.settled() if file not in taken]
+            look_again_at = self.clock() + LOOK_AGAIN
+            ordered = _from_both_ends(settled)
+            while some := list(islice(ordered, LOOK_UP)):
+                new = self.ledger.unrecorded(some)
+                self.inbox.done(set(some).difference(new) if new else some)
+                taken.update(new)
+                yield from new
+                if self.clock() >= look_again_at:
+                    break
+            else:
+                return
+
+    def _read(self, file: FileVersion, batch: _Batch) -> None:
         self.checkpoint("found")
         read = self.inbox.read(file)
         if read.problem is not None:
-            verdict: Verdict = read.problem
+            batch.decided.append((file, read.problem))
         elif read.raw is not None:
             self.checkpoint("read")
-            verdict = self._judge(file, read.raw)
-        else:
-            return  # gone or changed: it has no verdict, and the next scan sees what is there then
-        self.checkpoint("scored")
-        self.ledger.record(file, verdict, self.clock())
-        self.checkpoint("recorded")
-        self.inbox.done([file])
-        report.files[_STATE_OF[type(verdict)]] += 1
-        report.messages += len(verdict.messages) if isinstance(verdict, Scored) else 0
-        self.on_file(file, verdict)
+            batch.files.append(file)
+            batch.pages.append(Page(file.path, read.raw, self.clock()))
+            batch.n_bytes += len(read.raw)
+        # Otherwise it is gone or has changed: it has no verdict, and the next scan sees what is there then.
 
-    def _judge(self, file: FileVersion, raw: bytes) -> Verdict:
-        sha256 = hashlib.sha256(raw).hexdigest()
-        if self.ledger.has_content(sha256):
-            return Duplicate(sha256=sha256)
-        try:
-            with self.timing():
-                return self._score(parse_article(raw, file.path))
-        except ArticleError as error:
-            return Rejected(reason=error.reason, detail=error.detail)
-        except Exception as error:  # noqa: BLE001 - a fault of ours with one file must not keep all others waiting
-            return Rejected(
-                reason="failed", detail=f"this program failed on it, {type(error).__name__}; please report it"
-            )
-
-    def _score(self, article: Article) -> Scored:
-        tags = self.model.tag(article)
-        explain = cache(partial(self.model.explain, article))  # several rules may ask for the same label
-        now = self.clock()
-        alerts = tuple(
-            make_alert(
-                article,
-                tags,
-                match,
-                model=self.model.reference,
-                explain=explain,
-                now=now,
-            )
-            for match in self.rules.match(tags)
-        )
-        messages = []
-        for alert in alerts:
-            body = render(alert)
-            rule = alert.match.rule
-            messages += [
-                Message(id=message_id(article, rule.id, endpoint), endpoint_id=endpoint, rule_id=rule.id, body=body)
-                for endpoint in rule.to
+    def _set_duplicates_aside(self, batch: _Batch) -> None:
+        digests = [hashlib.sha256(page.raw).hexdigest() for page in batch.pages]
+        known = self.ledger.scored(digests) if digests else ()
+        if known:
+            batch.decided += [
+                (file, Duplicate(sha256=digest))
+                for file, digest in zip(batch.files, digests, strict=True)
+                if digest in known
             ]
-        return Scored(article=article, tags=tags, model=self.model.reference, alerts=alerts, messages=tuple(messages))
+            is_new = [digest not in known for digest in digests]
+            batch.files, batch.pages = list(compress(batch.files, is_new)), list(compress(batch.pages, is_new))
+
+    def _record(self, verdicts: Sequence[tuple[FileVersion, Verdict]], report: IngestReport) -> None:
+        if not verdicts:
+            return
+        self.checkpoint("scored")
+        states = self.ledger.record(verdicts, self.clock())
+        self.checkpoint("recorded")
+        self.inbox.done(file for (file, _), state in zip(verdicts, states, strict=True) if state is not None)
+        for (file, verdict), state in zip(verdicts, states, strict=True):
+            if state is None:
+                continue
+            report.files[state] += 1
+            if isinstance(verdict, Scored) and state == "scored":
+                report.messages += len(verdict.messages)
+            elif isinstance(verdict, Scored):
+                verdict = Duplicate(sha256=verdict.article.id)  # noqa: PLW2901 - as it was recorded
+            self.on_file(file, verdict)
 
 
-_STATE_OF: Mapping[type[Verdict], str] = {Scored: "scored", Duplicate: "duplicate", Rejected: "rejected"}
+def _from_both_ends(files: Sequence[FileVersion]) -> Iterator[FileVersion]:
+    """Yield the last, the first, the last but one, the second ... of *files*."""
+    for first in range((len(files) + 1) // 2):
+        last = len(files) - 1 - first
+        yield files[last]
+        if first != last:
+            yield files[first]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prune:
+    """
+    Forgets what has been settled for long, bit by bit: nobody waits for the ledger longer than one bit takes.
+
+    Attributes:
+        should_stop: asked between bits; what is left is forgotten next time.
+    """
+
+    ledger: Ledger
+    retention: Retention
+    clock: Clock
+    should_stop: Callable[[], bool] = lambda: False
+
+    def run(self) -> int:
+        """
+        Forget everything that is older than *retention* says; return how many rows that were.
+
+        Raises:
+            LedgerError: the ledger cannot be used now.
+        """
+        forgotten = 0
+        while not self.should_stop() and (some := self.ledger.prune(self.retention, self.clock())):
+            forgotten += some
+        return forgotten
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,6 +308,10 @@ class Deliver:
 
     Attributes:
         lease: longer than one try can take; one claim is settled before its lease runs out or not at all.
+        limits: endpoint to its rate limit; none for an endpoint without.
+        ops_to: endpoints that are told when another one changes its state.
+        wait: called with seconds; may return early.
+        on_change: told of each change of state, after it is stored.
     """
 
     ledger: Ledger
@@ -179,8 +320,12 @@ class Deliver:
     lease: dt.timedelta
     clock: Clock
     jitter: Jitter
-    checkpoint: Checkpoint = _no_checkpoint
+    limits: Mapping[str, RateLimit] = field(default_factory=dict)
+    ops_to: tuple[str, ...] = ()
+    wait: Callable[[float], object] = lambda _seconds: None
+    checkpoint: Checkpoint = no_checkpoint
     should_stop: Callable[[], bool] = lambda: False
+    on_change: Callable[[str, EndpointHealth], None] = lambda _endpoint_id, _health: None
     on_try: Callable[[Claim, str, str], None] = lambda _claim, _result, _detail: None
 
     def run(self, endpoint_id: str) -> DeliveryReport:
@@ -192,7 +337,15 @@ class Deliver:
         """
         report = DeliveryReport()
         # One at a time: the lease then only has to outlast one try, however slow the endpoint.
-        while not self.should_stop() and (claim := self.ledger.claim(endpoint_id, self.clock(), self.lease)):
+        limit = self.limits.get(endpoint_id)
+        while not self.should_stop():
+            if limit is not None and (seconds := limit.wait_s(self.clock())):
+                self.wait(seconds)
+                continue
+            if (claim := self.ledger.claim(endpoint_id, self.clock(), self.lease)) is None:
+                break
+            if limit is not None:
+                limit.count()
             self._try(claim, report)
         return report
 
@@ -202,7 +355,44 @@ class Deliver:
         self.checkpoint("sent")
         now = self.clock()
         step = next_step(self.policy, claim.attempts + 1, outcome, now, self.jitter())
-        self.ledger.settle(claim, outcome, step, now)
+        health = next_health(self.policy, claim.health, outcome, step, now)
+        endpoint_id = claim.message.endpoint_id
+        notices = make_notices(endpoint_id, claim.health, health, outcome, self.ops_to)
+        is_settled = self.ledger.settle(claim, outcome, step, now, health, notices)
         self.checkpoint("settled")
         report.results[outcome.result] += 1
         self.on_try(claim, outcome.result, outcome.detail)
+        if is_settled and health.state is not claim.health.state:
+            self.on_change(endpoint_id, health)
+
+
+def make_notices(
+    endpoint_id: str, before: EndpointHealth, after: EndpointHealth, outcome: Outcome | None, ops_to: tuple[str, ...]
+) -> tuple[Message, ...]:
+    """
+    Return what the endpoints in *ops_to* are told of a change of another one's state; nothing when there is none.
+
+    Args:
+        endpoint_id: whose state.
+        before: as it was.
+        after: as it is now.
+        outcome: of the try that made the difference; None when a person did.
+        ops_to: whom to tell; an endpoint is not told of itself.
+    """
+    if after.state is before.state or after.changed_at is None:
+        return ()
+    facts = {
+        "failures": before.failures if outcome is None else max(before.failures, after.failures),
+        "failing_since": timestamp(after.failing_since) if after.failing_since else None,
+        "last_delivered_at": timestamp(after.delivered_at) if after.delivered_at else None,
+        "last_result": str(outcome.result) if outcome else None,
+        "last_status": outcome.status if outcome else None,
+    }
+    body = render_notice(
+        endpoint_id, before=before.state, state=after.state, reason=after.reason, facts=facts, now=after.changed_at
+    )
+    return tuple(
+        Message(id=notice_id(endpoint_id, after.state, after.changed_at, to), endpoint_id=to, rule_id=None, body=body)
+        for to in ops_to
+        if to != endpoint_id
+    )

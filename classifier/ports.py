@@ -1,25 +1,44 @@
 """
-What the pipeline needs from the outside world: four verbs of a folder, seven of a ledger, one of a network.
+What the pipeline needs from the outside world: a folder, a ledger, a network.
 
 Every instant is aware and in UTC. Implementations may be called from several threads at once.
 `tests/fakes.py` implements all three in memory; the contract tests run over the fakes and the real adapters alike.
 """
 
 import datetime as dt
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, TypeVar
 
-from classifier.alerts import Alert, MessageId
-from classifier.article import Article
-from classifier.delivery import Message, Outcome, Step
+from classifier.alerts import MessageId
+from classifier.article import ArticleId
+from classifier.delivery import EndpointHealth, Message, Outcome, Step
+from classifier.rules import Match
 from classifier.tags import Tags
 
 Clock = Callable[[], dt.datetime]  # now, aware, UTC
 Jitter = Callable[[], float]  # a fresh number in [-1, 1]
-Checkpoint = Callable[
-    [str], None
-]  # told the name of each point where a crash must lose nothing; does nothing in production
+Checkpoint = Callable[[str], None]  # told the name of each point, of those below, where a crash must lose nothing
+CHECKPOINTS = (
+    "migrating",  # the schema is changed, not committed
+    "migrated",
+    "found",  # a settled file without a verdict, not read yet
+    "read",
+    "scored",  # a batch of files, not recorded yet
+    "recording",  # the verdicts are written, not committed
+    "recorded",
+    "claiming",  # the lease is written, not committed
+    "claimed",
+    "sent",  # the receiver has answered, which nobody has written down yet
+    "settling",  # the answer is written down, not committed
+    "settled",
+    "pruning",  # something old is deleted, not committed
+    "pruned",
+    "swapping",  # changed settings or another model are ready to take over
+)
+
+_In = TypeVar("_In")
+_Out = TypeVar("_Out")
 
 FileState = Literal["scored", "duplicate", "rejected"]
 
@@ -45,14 +64,30 @@ class FileVersion:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scored:
-    """A file that was read and scored."""
+class Headline:
+    """What the ledger keeps of an article; the text stays in its file."""
 
-    article: Article
+    id: ArticleId
+    title: str
+    date: dt.date | None
+    publisher: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scored:
+    """
+    A file that was read and scored, the rules its article meets, and what is to be sent because of them.
+
+    Attributes:
+        took_s: seconds to parse, tag and explain it.
+    """
+
+    article: Headline
     tags: Tags
     model: str
-    alerts: tuple[Alert, ...]
+    matches: tuple[Match, ...]
     messages: tuple[Message, ...]
+    took_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +103,7 @@ class Rejected:
     A file that cannot be scored, and a sentence for people.
 
     Attributes:
-        reason: one of `ArticleError.REASONS`, ``unreadable``, or ``failed`` when this program is at fault.
+        reason: one of `ArticleError.REASONS`.
     """
 
     reason: str
@@ -95,11 +130,13 @@ class Claim:
         message: what to send.
         attempts: tries made before this one.
         token: proves the claim when it is settled; another claim of the same message has another token.
+        health: what is known of its endpoint.
     """
 
     message: Message
     attempts: int
     token: str
+    health: EndpointHealth = field(default_factory=EndpointHealth)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +144,7 @@ class OutboxRow:
     """One message as `classifier outbox list` shows it."""
 
     id: MessageId
-    rule_id: str
+    rule_id: str | None
     endpoint_id: str
     state: Literal["pending", "delivered", "dead"]
     attempts: int
@@ -115,6 +152,22 @@ class OutboxRow:
     last_result: str | None
     last_detail: str | None
     created_at: dt.datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retention:
+    """
+    How long what is settled is kept. What is not settled, and which bytes were scored, is kept for ever.
+
+    Attributes:
+        bodies: of delivered messages, since they were delivered.
+        attempts: of delivered messages, since they were made.
+        records: matches all of whose messages are delivered, with these; duplicates and rejected files.
+    """
+
+    bodies: dt.timedelta
+    attempts: dt.timedelta
+    records: dt.timedelta
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,6 +206,10 @@ class Queue:
     oldest_due_s: float = 0.0
 
 
+def no_checkpoint(_name: str) -> None:
+    """Be nothing but a place in the code."""
+
+
 class Inbox(Protocol):
     """A folder that others put files into. Never changes, moves or deletes them."""
 
@@ -181,20 +238,74 @@ class Ledger(Protocol):
         """Return those of *files* that have no verdict yet, in the same order."""
         ...
 
-    def has_content(self, sha256: str) -> bool:
-        """Say whether an article with these bytes has been scored."""
+    def scored(self, sha256s: Collection[str]) -> Collection[str]:
+        """Return those of *sha256s* that are the digest of bytes scored before."""
         ...
 
-    def record(self, file: FileVersion, verdict: Verdict, now: dt.datetime) -> None:
-        """Store what became of *file*, with all that follows from it; storing it again changes nothing."""
+    def record(self, verdicts: Sequence[tuple[FileVersion, Verdict]], now: dt.datetime) -> Sequence[FileState | None]:
+        """
+        Store what became of these files, with all that follows from it: all of it, or on an error nothing.
+
+        Returns:
+            What each file was recorded as; a scored one turns out a duplicate when its bytes were recorded in between.
+            None for a file that is recorded already, or a duplicate of what the ledger has forgotten since.
+        """
         ...
 
     def claim(self, endpoint_id: str, now: dt.datetime, lease: dt.timedelta) -> Claim | None:
-        """Take the message of one endpoint that has been due longest, if any, for the time of *lease*."""
+        """
+        Take the message of one endpoint that has been due longest, if any, for the time of *lease*.
+
+        An endpoint that is disabled or paused has nothing due. What was stored in the future, before the clock was
+        set back, is due now.
+        """
         ...
 
-    def settle(self, claim: Claim, outcome: Outcome, step: Step, now: dt.datetime) -> bool:
-        """Store what one try came to; False, and nothing stored, when somebody else took over."""
+    def settle(
+        self,
+        claim: Claim,
+        outcome: Outcome,
+        step: Step,
+        now: dt.datetime,
+        health: EndpointHealth | None = None,
+        notices: Sequence[Message] = (),
+    ) -> bool:
+        """
+        Store what one try came to; False, and nothing stored, when somebody else took over.
+
+        Args:
+            claim: what was tried.
+            outcome: what it came to.
+            step: what becomes of the message.
+            now: aware, UTC.
+            health: what becomes of the endpoint; not stored when its state was changed by somebody else meanwhile.
+            notices: messages to put into the outbox together with *health*.
+        """
+        ...
+
+    def health(self, endpoint_id: str) -> EndpointHealth:
+        """Return what is known of an endpoint; of one never heard of, that it is working."""
+        ...
+
+    def set_health(
+        self,
+        endpoint_id: str,
+        before: EndpointHealth,
+        after: EndpointHealth,
+        now: dt.datetime,
+        notices: Sequence[Message] = (),
+    ) -> bool:
+        """Store *after* and the notices; False, and nothing stored, when the state is no longer that of *before*."""
+        ...
+
+    def retired_keys(
+        self, endpoint_id: str, fingerprints: Sequence[str], now: dt.datetime
+    ) -> Mapping[str, dt.datetime]:
+        """Say since when each of an endpoint's keys but the first has stood behind another one; remember it."""
+        ...
+
+    def backlog(self) -> Mapping[str, Mapping[str, int]]:
+        """Count messages by endpoint and state."""
         ...
 
     def outbox(self, *, states: Sequence[str], limit: int) -> Sequence[OutboxRow]:
@@ -205,12 +316,28 @@ class Ledger(Protocol):
         """Make dead messages due again, all or those named, with a fresh schedule; return how many."""
         ...
 
+    def recover(self, endpoint_id: str | None, since: dt.datetime, now: dt.datetime) -> int:
+        """
+        Make every message made at *since* or later and not delivered due now, with a fresh schedule; return how many.
+
+        They go out in the order they were made in. Messages being tried at this moment are left alone.
+        """
+        ...
+
     def queues(self, now: dt.datetime) -> Mapping[str, Queue]:
         """Return what waits, by endpoint; an endpoint for which nothing does is no key."""
         ...
 
     def newest_file_at(self) -> dt.datetime | None:
         """Return when the last file got its verdict; None when none ever did."""
+        ...
+
+    def waiting(self, limit: int) -> int:
+        """Count the messages that are not delivered, dead ones included; no further than *limit*."""
+        ...
+
+    def prune(self, retention: Retention, now: dt.datetime) -> int:
+        """Forget some of what is older than *retention* says; return how much: nothing when there is no more."""
         ...
 
     def audit(self) -> Audit:
@@ -223,4 +350,16 @@ class Sender(Protocol):
 
     def send(self, message: Message, attempt: int) -> Outcome:
         """Post *message* once."""
+        ...
+
+
+class Spread(Protocol):
+    """
+    `map`, or something that calls a function for several items at once.
+
+    The results come in the order of the items; only a bounded number of items is taken ahead of the results.
+    """
+
+    def __call__(self, function: Callable[[_In], _Out], items: Iterable[_In], /) -> Iterator[_Out]:
+        """Call *function* for each of *items*; it may run in another process, so it and its items are pickled."""
         ...

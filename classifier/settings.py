@@ -12,31 +12,32 @@ import errno
 import ipaddress
 import os
 import re
+import ssl
 import stat
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
+from urllib.parse import quote
 
-import httpx
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
+from classifier.addresses import AllowedRange, parse_allowed, parse_proxy, url_fault
 from classifier.article import MAX_BYTES
-from classifier.delivery import SCHEDULE, parse_secret
+from classifier.delivery import MAX_KEYS, SCHEDULE, parse_secret
 from classifier.errors import ConfigError, Problem, RuleError
 from classifier.rules import RuleSet, parse_rules
 from classifier.taxonomy import Taxonomy
 
-_ALLOW = re.compile(r"(.+):(\d{1,5})")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_RELATIVE_SQLITE = re.compile(r"(sqlite(?:\+\w+)?:///)(?!/)(.+)")
-_MAX_PORT = 65_535
+_RELATIVE_SQLITE = re.compile(r"(sqlite(?:\+\w+)?:///)(?!/|:memory:)(.+)")
 MAX_ENDPOINTS = 200
-_MAX_FILE_BYTES = 1_000_000  # of settings; a thousand rules are a tenth of that
+_MAX_FILE_BYTES = 1_000_000  # of settings or authorities; a thousand rules, or all usual authorities, are far less
 _MAX_SECRET_BYTES = 10_000  # of a file that holds an address or a few keys
 
 Seconds = Annotated[float, Field(ge=0, le=86_400)]
+Days = Annotated[float, Field(ge=1, le=36_500)]
 
 
 class _Table(BaseModel):
@@ -56,6 +57,8 @@ class FolderSettings(_Table):
     """Seconds a file must stay unchanged before it is read."""
     scan_every_s: float = Field(default=5.0, ge=0.1, le=86_400)
     """Seconds between two looks at the folder."""
+    events: bool = True
+    """Also look when the system says that something has changed."""
     max_bytes: int = Field(default=MAX_BYTES, ge=1, le=MAX_BYTES)
     """Larger files are rejected."""
 
@@ -72,6 +75,12 @@ class LedgerSettings(_Table):
 
     url: str = "sqlite:///classifier.db"
     """SQLAlchemy URL; a relative SQLite path is relative to the settings file. The file must be on a local disk."""
+    keep_bodies_days: Days = 30.0
+    """Days after which the body of a delivered message is forgotten."""
+    keep_attempts_days: Days = 90.0
+    """Days after which the tries of a delivered message are forgotten."""
+    keep_records_days: Days = 400.0
+    """Days after which delivered messages, duplicates and rejected files are forgotten; digests of articles never."""
 
 
 class DeliverySettings(_Table):
@@ -89,10 +98,14 @@ class DeliverySettings(_Table):
         default=tuple(wait.total_seconds() for wait in SCHEDULE), max_length=100
     )
     """Seconds to wait after each failed try; after the last the message is dead."""
+    max_waiting: int = Field(default=100_000, ge=1, le=10_000_000)
+    """Messages not delivered yet, dead ones included, beyond which no new file is read until there are fewer."""
     jitter: float = Field(default=0.2, ge=0, le=0.5)
     """Each wait is changed by up to this share."""
+    disable_after_s: float = Field(default=432_000.0, gt=0, le=31_536_000)
+    """Seconds of nothing but failures after which an endpoint is disabled."""
     ops_to: tuple[str, ...] = Field(default=(), max_length=10)
-    """Endpoints that are told when another endpoint fails, recovers, gives up messages, or is disabled or enabled."""
+    """Endpoints that are told when something is wrong with the daemon or another endpoint, and when it is over."""
 
     @model_validator(mode="after")
     def _lease_outlasts_a_try(self) -> "DeliverySettings":
@@ -140,13 +153,22 @@ class EndpointSettings(_Table):
     url_file: Path | None = None
     """File that holds the address."""
     secret: SecretStr | None = None
-    """The signing secret itself, whsec_...; several, separated by blanks, all sign (for rotation)."""
+    """The signing secret itself, whsec_...; older ones, separated by blanks, sign as well for 24 h (for rotation)."""
     secret_env: str | None = None
     """Environment variable that holds it."""
     secret_file: Path | None = None
     """File that holds it."""
-    allow: tuple[str, ...] = ()
-    """Non-public address ranges with a port it may be posted to, e.g. "127.0.0.1/32:8080"."""
+    allow: tuple[str, ...] = Field(default=(), max_length=100)
+    """Address ranges with a port it may be posted to although they are not public, or by plain http, e.g.
+    "127.0.0.1/32:8080"."""
+    ca_file: Path | None = None
+    """PEM file of the authorities its certificate must come from, instead of the usual ones."""
+    proxy: str | None = None
+    """HTTP proxy to go through, http://host:port; it resolves the name then, and decides where connections may go."""
+    rate_per_s: float = Field(default=1.0, gt=0, le=1_000)
+    """Tries per second, at most, over time."""
+    burst: int = Field(default=5, ge=1, le=1_000)
+    """Tries made at once, at most, after a pause."""
 
     given_by: ClassVar = ("", "_env", "_file")
 
@@ -164,6 +186,14 @@ class EndpointSettings(_Table):
                 raise ValueError("; ".join(faults))
         return table
 
+    @field_validator("id")
+    @classmethod
+    def _printable(cls, value: str) -> str:
+        if not value.isprintable():  # it stands in log lines and on terminals
+            message = "an id has no control characters"
+            raise ValueError(message)
+        return value
+
     @field_validator("url_env", "secret_env")
     @classmethod
     def _variable(cls, value: str | None) -> str | None:
@@ -177,6 +207,13 @@ class EndpointSettings(_Table):
     def _ranges(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for item in value:
             parse_allowed(item)
+        return value
+
+    @field_validator("proxy")
+    @classmethod
+    def _proxy(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse_proxy(value)
         return value
 
 
@@ -199,14 +236,22 @@ class Receiver:
     An endpoint with its address and secret looked up and checked.
 
     Attributes:
-        keys: signing keys.
-        allow: (network, port) pairs.
+        keys: signing keys, at least one; the first is the current one.
+        allow: ranges it may use although they are not public, or in the clear.
+        ca_file: absolute path of the authorities to trust instead of the usual ones.
+        proxy: host and port of the proxy to go through.
+        rate_per_s: tries per second.
+        burst: tries at once.
     """
 
     id: str
     url: str
     keys: tuple[bytes, ...]
-    allow: tuple[tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, int], ...]
+    allow: tuple[AllowedRange, ...]
+    ca_file: Path | None
+    proxy: tuple[str, int] | None
+    rate_per_s: float
+    burst: int
 
     def __repr__(self) -> str:
         return f"Receiver(id={self.id!r}, url=<secret>, keys=<secret>)"
@@ -218,7 +263,7 @@ class CheckedSettings:
     A settings file that holds together: paths absolute, rules checked against the model, receivers ready.
 
     Attributes:
-        files: what it was read from: the file itself, and those of addresses and secrets.
+        files: what it was read from: the file itself, and those of addresses, secrets and authorities.
     """
 
     path: Path
@@ -309,7 +354,12 @@ def parse_settings(
         receivers=tuple(receivers),
         files=(
             path,
-            *(path.parent / file for item in settings.endpoint for file in (item.url_file, item.secret_file) if file),
+            *(
+                path.parent / file
+                for item in settings.endpoint
+                for file in (item.url_file, item.secret_file, item.ca_file)
+                if file
+            ),
         ),
     )
 
@@ -323,48 +373,40 @@ def _endpoints_told(settings: Settings | None) -> Iterator[tuple[str, str]]:
         yield "monitor.ping_to", settings.monitor.ping_to
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Books:
+    """What commands need that only look at the ledger: no model, no address, no secret."""
+
+    ledger_url: str
+    endpoint_ids: tuple[str, ...]
+    ops_to: tuple[str, ...]
+
+
+def load_books(path: Path | str) -> Books:
+    """
+    Read of a settings file where the ledger is and what the endpoints are called.
+
+    Rules, environment variables and files of secrets are not looked at: whoever looks at the ledger need not have them.
+
+    Raises:
+        ConfigError: the file cannot be read or its shape is wrong.
+    """
+    path = Path(path).absolute()
+    try:
+        settings = Settings.model_validate(_read_toml(path))
+    except ValidationError as error:
+        problems = tuple(_problem(item) for item in error.errors(include_input=False, include_url=False))
+        raise ConfigError(str(path), problems) from error
+    return Books(
+        ledger_url=_absolute_sqlite(settings.ledger.url, path.parent),
+        endpoint_ids=tuple(endpoint.id for endpoint in settings.endpoint),
+        ops_to=settings.delivery.ops_to,
+    )
+
+
 def settings_schema() -> dict[str, Any]:
     """Return the JSON Schema of the settings file, for editors."""
     return Settings.model_json_schema()
-
-
-def parse_allowed(text: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, int]:
-    """
-    Read ``network:port``, e.g. ``10.1.0.0/16:8443`` or ``[fd00::/8]:443``.
-
-    Raises:
-        ValueError: it is neither.
-    """
-    match = _ALLOW.fullmatch(text)
-    try:
-        if match and 0 < int(match[2]) <= _MAX_PORT:
-            return ipaddress.ip_network(match[1].strip("[]")), int(match[2])
-    except ValueError:
-        pass
-    message = f"an address range and a port such as '127.0.0.1/32:8080' needed, got {text!r}"
-    raise ValueError(message)
-
-
-def url_fault(url: str, *, allows_private: bool) -> str | None:
-    """Return what is wrong with a webhook address, without repeating it; None when nothing is."""
-    if not url.isprintable() or any(char in url for char in "\\ \t"):
-        return "the address holds a blank, a backslash or a control character"
-    try:
-        parsed = httpx.URL(url)
-        host, port = parsed.host, parsed.port
-    except (httpx.InvalidURL, ValueError):  # also what a malformed international name raises
-        return "this is no URL"
-    faults = (
-        (parsed.scheme not in {"http", "https"}, "the address must start with https://"),
-        (
-            parsed.scheme == "http" and not allows_private,
-            "http sends alerts in the clear; use https, or name the range it is meant for in `allow`",
-        ),
-        (bool(parsed.userinfo), "user name and password do not belong into the address"),
-        (not host, "the address names no host"),
-        (port is not None and not 0 < port <= _MAX_PORT, f"the port must be 1 to {_MAX_PORT}"),
-    )
-    return next((text for is_fault, text in faults if is_fault), None)
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -379,6 +421,10 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 
 def _read_text(path: Path, limit: int) -> str:
+    return _read_bytes(path, limit).decode("utf-8")
+
+
+def _read_bytes(path: Path, limit: int) -> bytes:
     """Return what a regular file holds; a pipe or a device in its place must not block or fill the memory."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
@@ -390,7 +436,7 @@ def _read_text(path: Path, limit: int) -> str:
         os.close(descriptor)
     if len(raw) > limit:
         raise OSError(errno.EFBIG, f"it has more than {limit} bytes")
-    return raw.decode("utf-8")
+    return raw
 
 
 def _problem(item: Mapping[str, Any]) -> Problem:
@@ -441,20 +487,52 @@ def _receiver(
             problems.append(Problem(f"{path}.{key}", f"{source} {what}"))
         return value.strip()
 
+    allow = tuple(parse_allowed(item) for item in endpoint.allow)
     url = look_up("url", endpoint.url, endpoint.url_env, endpoint.url_file)
-    if url and (fault := url_fault(url, allows_private=bool(endpoint.allow))):
+    if url and (fault := url_fault(url, allow)):
         problems.append(Problem(f"{path}.url", fault))
+    if endpoint.proxy and url.lower().startswith("http:"):
+        problems.append(Problem(f"{path}.proxy", "plain http does not go through a proxy; use https"))
+    secrets = look_up("secret", endpoint.secret, endpoint.secret_env, endpoint.secret_file)
+    keys = _keys(secrets, f"{path}.secret", problems)
+    ca_file = base / endpoint.ca_file if endpoint.ca_file else None
+    if ca_file and (fault := _ca_fault(ca_file)):
+        problems.append(Problem(f"{path}.ca_file", fault))
+    return Receiver(
+        id=endpoint.id,
+        url=url,
+        keys=keys,
+        allow=allow,
+        ca_file=ca_file,
+        proxy=parse_proxy(endpoint.proxy) if endpoint.proxy else None,
+        rate_per_s=endpoint.rate_per_s,
+        burst=endpoint.burst,
+    )
+
+
+def _keys(secrets: str, path: str, problems: list[Problem]) -> tuple[bytes, ...]:
     keys = []
-    for secret in look_up("secret", endpoint.secret, endpoint.secret_env, endpoint.secret_file).split():
+    for secret in secrets.split():
         try:
             keys.append(parse_secret(secret))
         except ValueError as error:
-            problems.append(Problem(f"{path}.secret", str(error)))
-    return Receiver(
-        id=endpoint.id, url=url, keys=tuple(keys), allow=tuple(parse_allowed(item) for item in endpoint.allow)
-    )
+            problems.append(Problem(path, str(error)))
+    if len(keys) > MAX_KEYS:
+        problems.append(Problem(path, f"{len(keys)} secrets, at most {MAX_KEYS} are allowed"))
+    return tuple(keys)
+
+
+def _ca_fault(path: Path) -> str | None:
+    try:
+        _read_bytes(path, _MAX_FILE_BYTES)  # OpenSSL would wait for a pipe
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+    except ssl.SSLError:
+        return "there is no certificate in PEM form in it"
+    except (OSError, ValueError) as error:
+        return f"cannot be read: {getattr(error, 'strerror', None) or 'this is no path'}"
+    return None
 
 
 def _absolute_sqlite(url: str, base: Path) -> str:
     relative = _RELATIVE_SQLITE.fullmatch(url)
-    return f"{relative[1]}{base / relative[2]}" if relative else url
+    return f"{relative[1]}{quote(str(base))}/{relative[2]}" if relative else url

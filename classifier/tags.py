@@ -145,15 +145,29 @@ def decide_tags(
     Returns:
         One `Tags` per article, highest score first; ties keep the order of the taxonomy.
     """
-    is_founded = founded(scores.values, bands, taxonomy)
+    limits = np.array([bands[label].review for label in scores.labels])
+    found = (scores.values >= limits) & founded(scores.values, bands, taxonomy)
+    found[[reason is not None for reason in abstentions]] = False
+    tagged: dict[int, dict[str, list[Tag]]] = {}
+    rows, columns = np.nonzero(found)
+    plurals = {label: facet.plural for facet in taxonomy for label in facet.label_ids}
+    for row, column, score in zip(rows.tolist(), columns.tolist(), scores.values[rows, columns].tolist(), strict=True):
+        label = scores.labels[column]
+        if band := bands[label].band_of(score):
+            of_article = tagged.setdefault(row, {facet.plural: [] for facet in taxonomy})
+            of_article[plurals[label]].append(Tag(label, score, band))
+    # Articles without tags share what they have in common: nothing, and why.
+    untagged = {reason: Tags({facet.plural: () for facet in taxonomy}, reason) for reason in {*abstentions}}
     return tuple(
-        _decide(
-            scores.row(position), dict(zip(scores.labels, is_founded[position].tolist(), strict=True)), bands, taxonomy
-        )
-        if reason is None
-        else Tags({facet.plural: () for facet in taxonomy}, reason)
-        for position, reason in enumerate(abstentions)
+        Tags({plural: _highest_first(tags) for plural, tags in tagged[row].items()})
+        if row in tagged
+        else untagged[reason]
+        for row, reason in enumerate(abstentions)
     )
+
+
+def _highest_first(tags: Sequence[Tag]) -> tuple[Tag, ...]:
+    return tuple(sorted(tags, key=lambda tag: -tag.score)) if len(tags) > 1 else tuple(tags)
 
 
 def founded(values: "NDArray[np.floating]", bands: Mapping[str, Bands], taxonomy: Taxonomy) -> "NDArray[np.bool_]":
@@ -177,17 +191,3 @@ def founded(values: "NDArray[np.floating]", bands: Mapping[str, Bands], taxonomy
             has_sign = np.any((is_founded & (values >= limits))[:, needed], axis=1, keepdims=True)
             is_founded[:, facet_of == facet.id] = has_sign
     return is_founded
-
-
-def _decide(
-    row: Mapping[str, float], is_founded: Mapping[str, bool], bands: Mapping[str, Bands], taxonomy: Taxonomy
-) -> Tags:
-    by_facet = {}
-    for facet in taxonomy:
-        tags = [
-            Tag(label, row[label], band)
-            for label in facet.label_ids
-            if is_founded[label] and (band := bands[label].band_of(row[label]))
-        ]
-        by_facet[facet.plural] = tuple(sorted(tags, key=lambda tag: -tag.score))
-    return Tags(by_facet)

@@ -30,19 +30,20 @@ from typing import Any
 import numpy as np
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix, diags, hstack
+from scipy.sparse import csr_matrix, hstack
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import LabelBinarizer
 
-from classifier.article import normalise
+from classifier.counting import TermCounts, Weighing
 from classifier.errors import CorpusError
 from classifier.examples import Example, truth_table
 from classifier.features import WORDS, WORDS_AND_PAIRS, NgramRange, TermVectorizer, vectorizer_settings
 from classifier.lexicon import NO_LEXICON, Lexicon
 from classifier.model import Model
+from classifier.rows import Rows
 from classifier.tags import Bands
 from classifier.taxonomy import Taxonomy
 
@@ -151,22 +152,20 @@ def train(
     labels = taxonomy.label_ids
     data = _Data.gather(examples, background, labels, lexicon, spec, seed)
     _check(data, labels, spec)
-    run = Parallel(n_jobs=spec.n_jobs, return_as="generator")
+    run = Parallel(n_jobs=spec.n_jobs, return_as="generator", prefer="threads")  # the fit leaves the GIL alone
     fitted = _with_relevance(data, spec)
     raw = _out_of_fold(fitted, spec, run, on_progress)
     raw, relevance = raw[:, :-1], raw[:, -1]
     sigmoids = _fit_sigmoids(raw, data)
     calibrated = _logistic(raw * sigmoids[:, 0] + sigmoids[:, 1])
     everything = np.arange(data.n_own)
-    vectorizer, coefficients, intercepts = _fit(
-        fitted, everything, spec, run, _step(on_progress, "fit", len(labels) + 1)
-    )
+    weighing, coefficients, intercepts = _fit(fitted, everything, spec, run, _step(on_progress, "fit", len(labels) + 1))
     keep = _strongest(coefficients, spec.max_terms)
     # The sigmoid of label k is folded into column k. Scores of the final fit are a little more extreme than those of
     # the folds; that is left.
-    weights = (coefficients[keep, :-1] * sigmoids[:, 0]).astype(np.float32)
     offsets = (intercepts[:-1] * sigmoids[:, 0] + sigmoids[:, 1]).astype(np.float32)
-    terms, idf = vectorizer.get_feature_names_out()[keep], vectorizer.idf_[keep].astype(np.float32)
+    terms = [data.counts.terms[column] for column in weighing.columns[keep]]
+    idf = weighing.idf[keep].astype(np.float32)
     bands = decide_bands(calibrated, data.positive[: data.n_own], data.known[: data.n_own], labels, spec)
     limit = _relevance_limit(relevance, fitted, spec)
     model = Model(
@@ -175,10 +174,9 @@ def train(
         taxonomy=taxonomy,
         bands=bands,
         lexicon=lexicon,
-        vectorizer=TermVectorizer([str(term) for term in terms], idf, ngram_range),
-        weights=weights,
+        vectorizer=TermVectorizer(terms, idf, ngram_range),
+        rows=Rows.of(coefficients[keep, :-1] * sigmoids[:, 0], coefficients[keep, -1]),
         intercepts=offsets,
-        relevance=coefficients[keep, -1].astype(np.float32),
         relevance_intercept=float(np.float32(intercepts[-1] - limit)),
     )
     model = replace(model, id=_model_id(model))
@@ -204,14 +202,15 @@ def build_pipeline(model: Model) -> Pipeline:
         vocabulary={term: i for i, term in enumerate(model.vectorizer.terms)},
     )
     vectorizer.idf_ = model.vectorizer.idf.astype(np.float64)
-    n_terms, n_labels = model.weights.shape
+    weights = model.weights
+    n_terms, n_labels = weights.shape
     classifier = OneVsRestClassifier(LogisticRegression())
     classifier.n_features_in_ = n_terms
     # As after a fit on an indicator matrix: several labels at once, each with its own column.
     classifier.label_binarizer_ = LabelBinarizer(sparse_output=True).fit(
         np.eye(max(2, n_labels), dtype=int)[:, :n_labels]
     )
-    classifier.estimators_ = [_fitted_regression(model.weights[:, k], model.intercepts[k]) for k in range(n_labels)]
+    classifier.estimators_ = [_fitted_regression(weights[:, k], model.intercepts[k]) for k in range(n_labels)]
     return make_pipeline(vectorizer, classifier)
 
 
@@ -258,13 +257,13 @@ def decide_bands(
 @dataclass(frozen=True, slots=True, eq=False)
 class _Data:
     """
-    Texts and truth of the examples, then of the background.
+    Terms and truth of the examples, then of the background.
 
     Attributes:
         folds: int64 of shape (n_own,): which fold an example belongs to.
     """
 
-    texts: list[str]
+    counts: TermCounts
     positive: NDArray[np.bool_]
     known: NDArray[np.bool_]
     folds: NDArray[np.int64]
@@ -283,7 +282,8 @@ class _Data:
         folds = _deal_folds([example.source for example in examples], spec.folds, seed)
         rows = [*examples, *background]
         positive, known = truth_table(rows, labels)
-        return cls([lexicon.annotate(normalise(row.text)) for row in rows], positive, known, folds, len(examples))
+        counts = TermCounts.of([row.text for row in rows], lexicon, spec.ngram_range or WORDS, spec.min_df)
+        return cls(counts, positive, known, folds, len(examples))
 
 
 def _with_relevance(data: _Data, spec: TrainingSpec) -> _Data:
@@ -293,7 +293,7 @@ def _with_relevance(data: _Data, spec: TrainingSpec) -> _Data:
     Unknown of background, which shows no off-topic texts of the genre, and of all when too few examples have none.
     """
     has_any = data.positive.any(axis=1)
-    is_own = np.arange(len(data.texts)) < data.n_own
+    is_own = np.arange(len(data.positive)) < data.n_own
     is_enough = int((~has_any & is_own).sum()) >= spec.relevance_min_negatives
     return replace(
         data,
@@ -350,19 +350,19 @@ def _out_of_fold(
     for number in range(spec.folds):
         held, rows = np.flatnonzero(data.folds == number), np.flatnonzero(data.folds != number)
         report = _step(on_progress, "cross-validation", total, number * data.positive.shape[1])
-        vectorizer, coefficients, intercepts = _fit(data, rows, spec, run, report)
-        raw[held] = vectorizer.transform([data.texts[i] for i in held]) @ coefficients + intercepts
+        weighing, coefficients, intercepts = _fit(data, rows, spec, run, report)
+        raw[held] = data.counts.weigh(held, weighing) @ coefficients + intercepts
     return raw
 
 
 def _fit(
     data: _Data, rows: NDArray[np.int64], spec: TrainingSpec, run: "_Parallel", report: Callable[[int], None]
-) -> tuple[TfidfVectorizer, NDArray[np.float64], NDArray[np.float64]]:
+) -> tuple[Weighing, NDArray[np.float64], NDArray[np.float64]]:
     """Fit one regression per label on *rows*: coefficients (n_terms, n_labels), intercepts (n_labels,)."""
-    vectorizer = TfidfVectorizer(**vectorizer_settings(spec.ngram_range or WORDS), min_df=spec.min_df)
-    matrix = vectorizer.fit_transform([data.texts[i] for i in rows])
-    others = slice(data.n_own, len(data.texts))
-    background = vectorizer.transform(data.texts[others]) if data.texts[others] else matrix[:0]
+    weighing = data.counts.fit(rows, spec.min_df)
+    matrix = data.counts.weigh(rows, weighing)
+    others = np.arange(data.n_own, len(data.positive))
+    background = data.counts.weigh(others, weighing)
     columns = []
     jobs = (
         delayed(_fit_label)(
@@ -378,7 +378,7 @@ def _fit(
         columns.append(column)
         report(done)
     coefficients, intercepts = zip(*columns, strict=True)
-    return vectorizer, np.stack(coefficients, axis=1), np.array(intercepts)
+    return weighing, np.stack(coefficients, axis=1), np.array(intercepts)
 
 
 _Truth = tuple[NDArray[np.bool_], NDArray[np.bool_]]  # is positive, is known; of shape (n_texts,) each
@@ -393,7 +393,9 @@ class _Labelled:
     known: NDArray[np.bool_]
 
     def known_rows(self) -> "_Labelled":
-        """Return what is known: a copy, made in the process that needs it; all labels share one matrix on the way."""
+        """Return what is known: a copy, made where it is needed; all labels share one matrix on the way."""
+        if self.known.all():
+            return self
         return _Labelled(self.matrix[self.known], self.target[self.known], self.known[self.known])
 
     @property
@@ -439,7 +441,7 @@ def _regress(
 ) -> tuple[NDArray[np.float64], float]:
     """Return coefficients and intercept; the last coefficient is that of the *opinion* when there is one."""
     scale = np.abs(_log_count_ratio(matrix, target)) ** ratio_power
-    scaled = matrix @ diags(scale)
+    scaled = csr_matrix((matrix.data * scale[matrix.indices], matrix.indices, matrix.indptr), matrix.shape)
     if opinion is not None:
         scaled = hstack([scaled, opinion[:, np.newaxis]], format="csr")
         scale = np.append(scale, 1.0)
@@ -458,8 +460,10 @@ def _log_count_ratio(matrix: csr_matrix, target: NDArray[np.bool_]) -> NDArray[n
     that are a little more frequent with it: Wang and Manning, "Baselines and Bigrams" (2012). We scale by a power of
     it, which loses less on labels with few examples.
     """
-    present = (matrix > 0).astype(np.float64)
-    in_positive, in_negative = (1 + np.asarray(present[side].sum(axis=0)).ravel() for side in (target, ~target))
+    is_positive = np.repeat(target, np.diff(matrix.indptr))
+    in_positive, in_negative = (
+        1.0 + np.bincount(matrix.indices[side], minlength=matrix.shape[1]) for side in (is_positive, ~is_positive)
+    )
     ratio: NDArray[np.float64] = np.log(in_positive / in_positive.sum()) - np.log(in_negative / in_negative.sum())
     return ratio
 
@@ -531,7 +535,7 @@ def _between(ordered: NDArray[np.float64], last: int) -> float:
 def _model_id(model: Model) -> str:
     """Digest everything that decides a tag: 12 hex digits."""
     digest = hashlib.sha256("\n".join(model.vectorizer.terms).encode())
-    for array in (model.vectorizer.idf, model.weights, model.intercepts, model.relevance):
+    for array in (model.vectorizer.idf, model.rows.numbers, model.rows.scales, model.intercepts):
         digest.update(array.tobytes())
     facts = (
         [(facet.id, facet.plural, facet.needs, facet.label_ids) for facet in model.taxonomy],

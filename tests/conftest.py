@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from fakes import FakeClock
 from hypothesis import settings
+from javascript import JsVerifier, load_verifier
 from receiver import Receiver
 
 from classifier import Model, Taxonomy, Training, TrainingSpec, load_model, parse_example, parse_taxonomy, train
@@ -102,6 +103,15 @@ def receiver() -> Iterator[Receiver]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def standardwebhooks_js() -> JsVerifier:
+    """Return the reference library in JavaScript; the test is skipped, with the reason, where it cannot be had."""
+    verifier = load_verifier()
+    if isinstance(verifier, str):
+        pytest.skip(verifier)
+    return verifier
+
+
 @pytest.fixture
 def write_settings(tmp_path: Path) -> Callable[..., Path]:
     """Return a function that writes a settings file for a receiver, with fast times, and makes the inbox."""
@@ -115,7 +125,7 @@ def write_settings(tmp_path: Path) -> Callable[..., Path]:
             f"[delivery]\ncheck_every_s = 0.05\n{delivery}\n"
             f"{rules or default_rule}"
             f'[[endpoint]]\nid = "desk"\nurl = "{receiver.url}"\nsecret = "{receiver.secret}"\n'
-            f'allow = ["127.0.0.1/32:{receiver.port}"]\n',
+            f'allow = ["127.0.0.1/32:{receiver.port}"]\nrate_per_s = 1000\nburst = 100\n',
             encoding="utf-8",
         )
         return path

@@ -2,13 +2,36 @@
 
 import datetime as dt
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from classifier.alerts import MessageId
-from classifier.delivery import Dead, Delivered, Message, Outcome, Result, RetryAt, Step
-from classifier.ports import Audit, Claim, Duplicate, FileVersion, OutboxRow, Queue, Read, Rejected, Scored, Verdict
+from classifier.delivery import (
+    Dead,
+    Delivered,
+    EndpointHealth,
+    EndpointState,
+    Message,
+    Outcome,
+    Result,
+    RetryAt,
+    Step,
+)
+from classifier.ports import (
+    Audit,
+    Claim,
+    Duplicate,
+    FileState,
+    FileVersion,
+    OutboxRow,
+    Queue,
+    Read,
+    Rejected,
+    Retention,
+    Scored,
+    Verdict,
+)
 
 
 @dataclass
@@ -62,18 +85,25 @@ class _Row:
     attempts: int = 0
     attempts_before_retry: int = 0
     due_at: dt.datetime | None = None
+    scheduled_at: dt.datetime | None = None
     token: str | None = None
     last: Outcome | None = None
+    settled_at: dt.datetime | None = None
 
 
 class FakeLedger:
     """A `Ledger` that forgets everything when it goes."""
 
     def __init__(self) -> None:
-        self.files: dict[FileVersion, tuple[str, str | None]] = {}
+        self.files: dict[FileVersion, tuple[FileState, str | None]] = {}
         self.articles: set[str] = set()
         self.matches: Counter[tuple[str, str]] = Counter()
+        self.healths: dict[str, EndpointHealth] = {}
+        self.matched_at: dict[tuple[str, str], dt.datetime] = {}
+        self.article_of: dict[MessageId, str] = {}
+        self.recorded_at: dict[FileVersion, dt.datetime] = {}
         self._rows: dict[MessageId, _Row] = {}
+        self._retired: dict[str, dict[str, dt.datetime]] = {}
         self._tokens = 0
         self.newest_at: dt.datetime | None = None
 
@@ -81,58 +111,121 @@ class FakeLedger:
         """Return those without a verdict."""
         return [version for version in versions if version not in self.files]
 
-    def has_content(self, sha256: str) -> bool:
-        """Say whether these bytes were scored."""
-        return sha256 in self.articles
+    def scored(self, sha256s: Collection[str]) -> Collection[str]:
+        """Return those of bytes that were scored."""
+        return self.articles.intersection(sha256s)
 
-    def record(self, file: FileVersion, verdict: Verdict, now: dt.datetime) -> None:
-        """Store a verdict."""
+    def record(self, verdicts: Sequence[tuple[FileVersion, Verdict]], now: dt.datetime) -> Sequence[FileState | None]:
+        """Store verdicts."""
+        return [self._record(file, verdict, now) for file, verdict in verdicts]
+
+    def _record(self, file: FileVersion, verdict: Verdict, now: dt.datetime) -> FileState | None:
         if file in self.files:
-            return
-        self.newest_at = max(now, self.newest_at or now)
+            return None
         match verdict:
             case Scored() if verdict.article.id not in self.articles:
                 self.files[file] = ("scored", None)
                 self.articles.add(verdict.article.id)
-                for alert in verdict.alerts:
-                    own = [message for message in verdict.messages if message.rule_id == alert.match.rule.id]
-                    self.matches[verdict.article.id, alert.match.rule.id] = len(own)
+                for match in verdict.matches:
+                    own = [message for message in verdict.messages if message.rule_id == match.rule.id]
+                    self.matches[verdict.article.id, match.rule.id] = len(own)
+                    self.matched_at[verdict.article.id, match.rule.id] = now
                 for message in verdict.messages:
-                    self._rows[message.id] = _Row(message, now, due_at=now)
+                    self.article_of[message.id] = verdict.article.id
+                    self._rows[message.id] = _Row(message, now, due_at=now, scheduled_at=now)
+            case Duplicate() if verdict.sha256 not in self.articles:
+                return None
             case Scored() | Duplicate():
                 self.files[file] = ("duplicate", None)
             case Rejected():
                 self.files[file] = ("rejected", verdict.reason)
+        self.newest_at = max(now, self.newest_at or now)
+        self.recorded_at[file] = now
+        return self.files[file][0]
 
     def claim(self, endpoint_id: str, now: dt.datetime, lease: dt.timedelta) -> Claim | None:
         """Take the message due longest."""
+        health, slack = self.health(endpoint_id), now + dt.timedelta(seconds=60)
+        if health.state is EndpointState.DISABLED:
+            return None
+        if health.paused_until is not None and now < health.paused_until and (health.failed_at or now) <= slack:
+            return None
         due = [
             (row.due_at, row.message.id)
             for row in self._rows.values()
-            if row.message.endpoint_id == endpoint_id and row.due_at is not None and row.due_at <= now
+            if row.message.endpoint_id == endpoint_id
+            and row.due_at is not None
+            and (row.due_at <= now or (row.scheduled_at or now) > slack)
         ]
         if not due:
             return None
         row = self._rows[min(due)[1]]
         self._tokens += 1
-        row.token, row.due_at = str(self._tokens), now + lease
-        return Claim(message=row.message, attempts=row.attempts - row.attempts_before_retry, token=row.token)
+        row.token, row.due_at, row.scheduled_at = str(self._tokens), now + lease, now
+        attempts = row.attempts - row.attempts_before_retry
+        return Claim(message=row.message, attempts=attempts, token=row.token, health=health)
 
-    def settle(self, claim: Claim, outcome: Outcome, step: Step, now: dt.datetime) -> bool:
+    def settle(
+        self,
+        claim: Claim,
+        outcome: Outcome,
+        step: Step,
+        now: dt.datetime,
+        health: EndpointHealth | None = None,
+        notices: Sequence[Message] = (),
+    ) -> bool:
         """Store what came of a try."""
         row = self._rows[claim.message.id]
         if row.token != claim.token:
             return False
-        row.token, row.last = None, outcome
+        row.token, row.last, row.scheduled_at = None, outcome, now
         row.attempts += 1
         match step:
             case Delivered():
-                row.state, row.due_at = "delivered", None
+                row.state, row.due_at, row.settled_at = "delivered", None, now
             case RetryAt():
                 row.due_at = step.at
             case Dead():
                 row.state, row.due_at = "dead", None
+        if health is not None:
+            self.set_health(claim.message.endpoint_id, claim.health, health, now, notices)
         return True
+
+    def health(self, endpoint_id: str) -> EndpointHealth:
+        """Return what is known."""
+        return self.healths.get(endpoint_id, EndpointHealth())
+
+    def set_health(
+        self,
+        endpoint_id: str,
+        before: EndpointHealth,
+        after: EndpointHealth,
+        now: dt.datetime,
+        notices: Sequence[Message] = (),
+    ) -> bool:
+        """Store it unless the state has changed."""
+        if self.health(endpoint_id).state is not before.state:
+            return False
+        self.healths[endpoint_id] = after
+        for message in notices:
+            self._rows[message.id] = _Row(message, now, due_at=now, scheduled_at=now)
+        return True
+
+    def retired_keys(
+        self, endpoint_id: str, fingerprints: Sequence[str], now: dt.datetime
+    ) -> Mapping[str, dt.datetime]:
+        """Remember since when."""
+        known = self._retired.get(endpoint_id, {})
+        old = [item for item in fingerprints if item != fingerprints[0]]
+        self._retired[endpoint_id] = {item: known.get(item, now) for item in old}
+        return self._retired[endpoint_id]
+
+    def backlog(self) -> Mapping[str, Mapping[str, int]]:
+        """Count."""
+        counts: dict[str, Counter[str]] = {}
+        for row in self._rows.values():
+            counts.setdefault(row.message.endpoint_id, Counter())[row.state] += 1
+        return counts
 
     def outbox(self, *, states: Sequence[str], limit: int) -> Sequence[OutboxRow]:
         """List messages."""
@@ -156,8 +249,25 @@ class FakeLedger:
     def retry(self, ids: Sequence[MessageId] | None, now: dt.datetime) -> int:
         """Make dead messages due."""
         rows = [row for row in self._rows.values() if row.state == "dead" and (ids is None or row.message.id in ids)]
+        return self._make_due(rows, now)
+
+    def recover(self, endpoint_id: str | None, since: dt.datetime, now: dt.datetime) -> int:
+        """Make everything that is not delivered due."""
+        rows = [
+            row
+            for row in self._rows.values()
+            if row.state != "delivered"
+            and row.token is None
+            and row.created_at >= since
+            and endpoint_id in {None, row.message.endpoint_id}
+        ]
+        return self._make_due(rows, now)
+
+    @staticmethod
+    def _make_due(rows: Sequence[_Row], now: dt.datetime) -> int:
         for row in rows:
-            row.state, row.due_at, row.attempts_before_retry = "pending", now, row.attempts
+            row.state, row.due_at, row.scheduled_at = "pending", row.created_at, now
+            row.attempts_before_retry = row.attempts
         return len(rows)
 
     def queues(self, now: dt.datetime) -> dict[str, Queue]:
@@ -165,7 +275,8 @@ class FakeLedger:
         due: dict[str, list[dt.datetime]] = {}
         for row in self._rows.values():
             if row.due_at is not None:
-                due.setdefault(row.message.endpoint_id, []).append(row.due_at)
+                since = max(row.due_at, row.scheduled_at or row.due_at)
+                due.setdefault(row.message.endpoint_id, []).append(since)
         return {
             endpoint_id: Queue(pending=len(times), oldest_due_s=max(0.0, (now - min(times)).total_seconds()))
             for endpoint_id, times in due.items()
@@ -174,6 +285,30 @@ class FakeLedger:
     def newest_file_at(self) -> dt.datetime | None:
         """Return when the last verdict was stored."""
         return self.newest_at
+
+    def waiting(self, limit: int) -> int:
+        """Count what is not delivered."""
+        return min(limit, sum(row.state != "delivered" for row in self._rows.values()))
+
+    def prune(self, retention: Retention, now: dt.datetime) -> int:
+        """Forget settled rows."""
+        forgotten = 0
+        for key in [key for key, at in self.matched_at.items() if at < now - retention.records]:
+            own = [row for row in self._rows.values() if (self.article_of[row.message.id], row.message.rule_id) == key]
+            if all(row.state == "delivered" for row in own):
+                del self.matched_at[key], self.matches[key]
+                for row in own:
+                    del self._rows[row.message.id]
+                forgotten += 1
+        for row in self._rows.values():
+            if row.settled_at is not None and row.settled_at < now - retention.bodies and row.message.body:
+                row.message = replace(row.message, body=b"")
+                forgotten += 1
+        for file in [file for file, at in self.recorded_at.items() if at < now - retention.records]:
+            if self.files[file][0] != "scored":
+                del self.files[file], self.recorded_at[file]
+                forgotten += 1
+        return forgotten
 
     def audit(self) -> Audit:
         """Count."""

@@ -44,6 +44,7 @@ from classifier.adapters.webhook import MAX_RETRY_AFTER_S, parse_retry_after
 from classifier.article import MAX_CHARS, normalise, sentence_spans
 from classifier.delivery import parse_secret
 from classifier.payloads import article_record
+from classifier.rows import Rows
 from classifier.settings import load_settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -187,7 +188,14 @@ _SETTINGS_PIECES = (
         b"true",
         b"[]",
     ),
-    *(b'url_file = "/dev/zero"\n', b'secret_file = "."\n', b'allow = ["::/0:1"]\n', b'id = "\\n"\n', b"[a.b.c]\n"),
+    *(
+        b'url_file = "/dev/zero"\n',
+        b'secret_file = "."\n',
+        b'ca_file = "/dev/zero"\n',
+        b'allow = ["::/0:1"]\n',
+        b'id = "\\n"\n',
+        b"[a.b.c]\n",
+    ),
 )
 _VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=8),
@@ -216,18 +224,19 @@ def check_settings(raw: bytes) -> None:
 def _small_model() -> dict[str, bytes]:
     """Return the files of a model of two labels."""
     terms = b"charging\nwind\npiles"
+    rows = Rows.of(np.ones((3, 2)), np.zeros(3))
     buffer = io.BytesIO()
     np.savez_compressed(
         buffer,
         terms=np.frombuffer(terms, np.uint8),
         idf=np.ones(3, np.float32),
-        weights=np.ones((3, 2), np.float32),
+        rows=rows.numbers,
+        scales=rows.scales,
         intercepts=np.zeros(2, np.float32),
-        relevance=np.zeros(3, np.float32),
         relevance_intercept=np.float32(1),
     )
     manifest = {
-        "format_version": 1,
+        "format_version": 2,
         "name": "small",
         "model_id": "0123456789ab",
         "facets": [
@@ -299,7 +308,7 @@ def manifests(draw: st.DrawFn) -> bytes:
     return json.dumps(manifest).encode()
 
 
-_ARRAY_NAMES = ("terms", "idf", "weights", "intercepts", "relevance", "relevance_intercept")
+_ARRAY_NAMES = ("terms", "idf", "rows", "scales", "intercepts", "relevance_intercept")
 _ARRAYS = st.one_of(
     st.binary(max_size=20).map(lambda raw: np.frombuffer(raw, np.uint8)),
     st.lists(st.floats(width=32), max_size=6).map(lambda items: np.array(items, np.float32)),
@@ -310,6 +319,8 @@ _ARRAYS = st.one_of(
             np.array(["a"]),
             np.array([b"a"], "S1"),
             np.zeros((0, 0), np.float32),
+            np.ones((3, 16), np.int16),
+            np.ones((3, 16), np.int16, order="F"),
             np.zeros((3, 2, 1), np.float32),
             np.zeros(3, np.complex64),
             np.zeros(3, "M8[s]"),

@@ -16,15 +16,17 @@ import errno
 import hashlib
 import io
 import json
+import mmap
 import os
 import stat
+import struct
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -32,15 +34,30 @@ from classifier.errors import CorpusError, ModelCorruptError, ModelError, ModelI
 from classifier.features import WORDS, WORDS_AND_PAIRS, TermVectorizer
 from classifier.lexicon import Lexicon, parse_lexicon
 from classifier.model import Model
+from classifier.rows import Rows, row_width
 from classifier.tags import Bands
 from classifier.taxonomy import Taxonomy, parse_taxonomy
 
-FORMAT_VERSION = 1  # 1: first format
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+# 1: first format, weights and relevance as compressed arrays of their own.
+# 2: `Rows`, not compressed, each array at a multiple of 64 bytes; ngram_range in the manifest.
+FORMAT_VERSION = 2
+_READABLE = (1, 2)
 BUNDLED_MODEL = "nev-policy"
 MAX_ARRAY_BYTES = 1_000_000_000  # unpacked; a zip of zeros can be a million times larger than its file
 _MANIFEST, _SCORER, _LEXICON = "manifest.json", "scorer.npz", "lexicon.json"
 _PIPELINE, _CARD = "pipeline.joblib", "MODEL_CARD.md"
-_ARRAYS = ("terms", "idf", "weights", "intercepts", "relevance", "relevance_intercept")
+_ARRAYS = {
+    1: ("terms", "idf", "weights", "intercepts", "relevance", "relevance_intercept"),
+    2: ("terms", "idf", "rows", "scales", "intercepts", "relevance_intercept"),
+}
+_MAPPED = "rows"
+_ALIGNMENT = 64
+_PADDING_FIELD = 0xD935  # the kind of extra field that zipalign uses for the same purpose
+_ZIP_HEADER_BYTES = 30  # of an entry, before its name; the last four of them: the sizes of name and extra fields
+_EXTRA_HEADER_BYTES = 4
 _MAX_MANIFEST_BYTES = 10_000_000
 _MAX_LEXICON_BYTES = 50_000_000
 _MAX_FILES, _MAX_NAME = 100, 100
@@ -59,9 +76,15 @@ def bundled(*parts: str) -> Path:
     return inside if inside.exists() else package.parent.joinpath(*parts)
 
 
-def load_model(path: Path | str | None = None) -> Model:
+def load_model(path: Path | str | None = None, *, share: bool = False) -> Model:
     """
     Load a model folder, the bundled one by default.
+
+    Args:
+        path: the folder.
+        share: map the rows of weights, which are most of a model, into memory instead of copying them, so that all
+            processes that do so share them. The folder must then only be replaced by renaming, as `save_model` does:
+            whoever writes into a mapped file changes what is scored, and whoever cuts it short kills the process.
 
     Raises:
         ModelNotFoundError: there is no manifest.
@@ -74,9 +97,15 @@ def load_model(path: Path | str | None = None) -> Model:
         files.check_digests(manifest)
         taxonomy, bands = _read_labels(folder / _MANIFEST, manifest)
         lexicon = _read_lexicon(folder / _LEXICON, files.raw[_LEXICON])
-        arrays = _read_arrays(folder / _SCORER, files.raw[_SCORER])
+        arrays = _read_arrays(
+            folder / _SCORER,
+            files.raw[_SCORER],
+            _ARRAYS[manifest["format_version"]],
+            files.mapped(_SCORER) if share else None,
+        )
     terms = _read_terms(folder / _SCORER, arrays["terms"])
     _check_arrays(folder / _SCORER, arrays, len(terms), len(taxonomy.label_ids))
+    is_old = "weights" in arrays
     return Model(
         name=_printable(folder / _MANIFEST, manifest, "name"),
         id=_printable(folder / _MANIFEST, manifest, "model_id"),
@@ -84,9 +113,8 @@ def load_model(path: Path | str | None = None) -> Model:
         bands=bands,
         lexicon=lexicon,
         vectorizer=TermVectorizer(terms, arrays["idf"], _read_ngram_range(folder / _MANIFEST, manifest)),
-        weights=arrays["weights"],
+        rows=Rows.of(arrays["weights"], arrays["relevance"]) if is_old else Rows(arrays["rows"], arrays["scales"]),
         intercepts=arrays["intercepts"],
-        relevance=arrays["relevance"],
         relevance_intercept=float(arrays["relevance_intercept"]),
     )
 
@@ -158,7 +186,7 @@ class _Files:
             raise ModelCorruptError(path, "it is no JSON") from error
         if not isinstance(manifest, dict):
             raise ModelCorruptError(path, "it is no JSON object")
-        if manifest.get("format_version") != FORMAT_VERSION:
+        if manifest.get("format_version") not in _READABLE:
             raise ModelIncompatibleError(self._folder, found=manifest.get("format_version"), expected=FORMAT_VERSION)
         return manifest
 
@@ -206,6 +234,14 @@ class _Files:
             reason = getattr(error, "strerror", None) or "this is no path"
             is_link = getattr(error, "errno", None) == errno.ELOOP
             raise ModelCorruptError(path, "it is a link" if is_link else f"cannot be read: {reason}") from error
+
+    def mapped(self, name: str) -> mmap.mmap | None:
+        """Return a file of `raw` mapped into memory; None when it is another one by now."""
+        with self._open(name) as stream:
+            if os.fstat(stream.fileno()).st_size != len(self.raw[name]):
+                return None
+            mapping = mmap.mmap(stream.fileno(), len(self.raw[name]), access=mmap.ACCESS_READ)
+        return mapping if mapping[:] == self.raw[name] else None
 
     def _read(self, name: str, limit: int) -> bytes:
         with self._open(name) as stream:
@@ -353,32 +389,54 @@ def _read_lexicon(path: Path, raw: bytes) -> Lexicon:
 
 
 def _pack_arrays(model: Model) -> bytes:
+    arrays: dict[str, NDArray[Any]] = {
+        "terms": np.frombuffer("\n".join(model.vectorizer.terms).encode("utf-8"), np.uint8),
+        "idf": model.vectorizer.idf,
+        "rows": model.rows.numbers,
+        "scales": model.rows.scales,
+        "intercepts": model.intercepts,
+        "relevance_intercept": np.array(model.relevance_intercept, np.float32),
+    }
     buffer = io.BytesIO()
-    terms = np.frombuffer("\n".join(model.vectorizer.terms).encode("utf-8"), np.uint8)
-    np.savez_compressed(
-        buffer,
-        terms=terms,
-        idf=model.vectorizer.idf,
-        weights=model.weights,
-        intercepts=model.intercepts,
-        relevance=model.relevance,
-        relevance_intercept=np.float32(model.relevance_intercept),
-    )
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name, array in arrays.items():
+            entry = zipfile.ZipInfo(f"{name}.npy")  # of 1980: the same model gives the same bytes
+            start = buffer.tell() + _ZIP_HEADER_BYTES + len(entry.filename) + _EXTRA_HEADER_BYTES
+            padding = -start % _ALIGNMENT
+            entry.extra = struct.pack("<HH", _PADDING_FIELD, padding) + bytes(padding)
+            content = io.BytesIO()
+            np.lib.format.write_array(content, array, version=(1, 0), allow_pickle=False)
+            archive.writestr(entry, content.getvalue())
     return buffer.getvalue()
 
 
-def _read_arrays(path: Path, raw: bytes) -> dict[str, Any]:
+def _read_arrays(path: Path, raw: bytes, names: Sequence[str], mapping: mmap.mmap | None) -> dict[str, Any]:
     try:
         with zipfile.ZipFile(io.BytesIO(raw)) as archive:
-            size = sum(entry.file_size for entry in archive.infolist())
-        if size <= MAX_ARRAY_BYTES:
-            with np.load(io.BytesIO(raw), allow_pickle=False) as arrays:
-                return {name: arrays[name] for name in _ARRAYS}
+            entries = {entry.filename.removesuffix(".npy"): entry for entry in archive.infolist()}
+            if sum(entry.file_size for entry in entries.values()) <= MAX_ARRAY_BYTES:
+                return {
+                    name: _read_array(archive, entries[name], mapping if name == _MAPPED else None) for name in names
+                }
     except (
         Exception
     ) as error:  # zip, zlib and numpy raise some twenty kinds of exceptions on bytes made to mislead them
         raise ModelCorruptError(path, f"it is no archive of the arrays of a scorer ({type(error).__name__})") from error
     raise ModelCorruptError(path, f"it unpacks to more than {MAX_ARRAY_BYTES} bytes")
+
+
+def _read_array(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, mapping: mmap.mmap | None) -> "NDArray[Any]":
+    """Return one array, read only: a copy, or what *mapping*, the archive in memory, has in its place."""
+    with archive.open(entry) as content:
+        array: NDArray[Any] = np.asarray(np.lib.format.read_array(content, allow_pickle=False), order="C")
+    array.flags.writeable = False
+    if mapping is None or entry.compress_type != zipfile.ZIP_STORED:
+        return array
+    name_and_extra = struct.unpack_from("<HH", mapping, entry.header_offset + _ZIP_HEADER_BYTES - 4)
+    end = entry.header_offset + _ZIP_HEADER_BYTES + sum(name_and_extra) + entry.file_size
+    offset = end - array.nbytes
+    same = np.frombuffer(mapping, array.dtype, array.size, offset).reshape(array.shape)
+    return same if offset % _ALIGNMENT == 0 and np.array_equal(same, array) else array
 
 
 def _read_terms(path: Path, array: Any) -> list[str]:  # noqa: ANN401 - whatever the archive held
@@ -395,18 +453,28 @@ def _check_arrays(path: Path, arrays: Mapping[str, Any], n_terms: int, n_labels:
     """Refuse arrays from which a score could come out that is no number, or the same for every text."""
     shapes = {
         "idf": (n_terms,),
+        "rows": (n_terms, row_width(n_labels)),
+        "scales": (n_terms,),
         "weights": (n_terms, n_labels),
         "intercepts": (n_labels,),
         "relevance": (n_terms,),
         "relevance_intercept": (),
     }
-    if any(arrays[name].shape != shape for name, shape in shapes.items()):
+    checked = {name: arrays[name] for name in shapes if name in arrays}
+    if any(array.shape != shapes[name] for name, array in checked.items()):
         raise ModelCorruptError(path, "the arrays do not have the shapes that manifest and vocabulary ask for")
-    if not all(arrays[name].dtype == np.float32 and np.isfinite(arrays[name]).all() for name in shapes):
-        raise ModelCorruptError(path, "an array holds something else than finite float32 numbers")
-    if any(np.abs(arrays[name]).max() > _MAX_WEIGHT for name in shapes) or arrays["idf"].min() <= 0:
-        raise ModelCorruptError(path, f"a weight is beyond {_MAX_WEIGHT:g}, or a document frequency not positive")
-    if not arrays["weights"].any():
+    numbers = {name: array for name, array in checked.items() if name != "rows"}
+    if any(array.dtype != np.float32 or not np.isfinite(array).all() for array in numbers.values()) or (
+        "rows" in checked and checked["rows"].dtype != np.int16
+    ):
+        raise ModelCorruptError(path, "an array holds something else than finite float32 or int16 numbers")
+    limits = {"scales": _MAX_WEIGHT / np.iinfo(np.int16).max}
+    if any(np.abs(array).max() > limits.get(name, _MAX_WEIGHT) for name, array in numbers.items()):
+        raise ModelCorruptError(path, f"a weight is beyond {_MAX_WEIGHT:g}")
+    if arrays["idf"].min() <= 0:
+        raise ModelCorruptError(path, "an inverse document frequency is not positive")
+    weights = checked["rows"][:, :n_labels] if "rows" in checked else checked["weights"]
+    if not weights.any() or not checked.get("scales", weights).any():
         raise ModelCorruptError(path, "all weights are zero, so every text would get the same scores")
 
 

@@ -9,12 +9,14 @@ size, times and inode; the look at start-up is the first of the two like any oth
 
 import errno
 import os
+import re
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
+from fnmatch import translate
+from operator import attrgetter
 from pathlib import Path
 
 from classifier.errors import ArticleError
@@ -27,7 +29,8 @@ IGNORED_NAMES = (
 )  # fmt: skip
 
 
-_MAX_NS = 2**63 - 1  # some file systems keep times that no database holds
+_MAX_NS = 2**63 - 1  # some file systems keep times that no database holds: they are cut to this
+_HALF = re.compile("[\udc80-\udcff]")  # how Python shows a byte of a name that is no UTF-8
 
 
 @dataclass(slots=True)
@@ -63,10 +66,11 @@ class FolderInbox:
         self._folder = folder
         self._settle_s = settle_s
         self._max_bytes = max_bytes
-        self._pattern = pattern
-        self._ignore = (*IGNORED_NAMES, *ignore)
+        self._is_named_right = re.compile(translate(pattern)).match
+        self._is_ignored = re.compile("|".join(map(translate, (*IGNORED_NAMES, *ignore)))).match
         self._monotonic = monotonic
-        self._seen: dict[str, _Seen] = {}
+        self._seen: dict[str, _Seen] = {}  # by name as the system gives it
+        self._next_at: float | None = None
         self._lock = threading.Lock()
 
     def settled(self) -> Sequence[FileVersion]:
@@ -78,20 +82,17 @@ class FolderInbox:
         """
         now = self._monotonic()
         with self._lock:
-            before, self._seen = self._seen, {}
             try:
-                for version in self._versions():
-                    old = before.get(version.path)
-                    self._seen[version.path] = old if old and old.version == version else _Seen(version, now)
+                self._seen = self._look(now)
             except OSError as error:
-                self._seen = before
                 raise ArticleError(
                     str(self._folder), "unreadable", f"the folder cannot be read: {error.strerror}"
                 ) from error
-            ready = [
-                seen.version for seen in self._seen.values() if not seen.is_done and now - seen.since >= self._settle_s
-            ]
-        return sorted(ready, key=lambda version: (version.mtime_ns, version.path))
+            open_ones = [seen for seen in self._seen.values() if not seen.is_done]
+            ready = [seen.version for seen in open_ones if now - seen.since >= self._settle_s]
+            waiting = [seen.since for seen in open_ones if now - seen.since < self._settle_s]
+            self._next_at = min(waiting) + self._settle_s if waiting else None
+        return sorted(ready, key=attrgetter("mtime_ns", "path"))
 
     def read(self, file: FileVersion) -> Read:
         """Return the bytes of exactly this version, a problem with it, or neither when it is gone or has changed."""
@@ -108,11 +109,11 @@ class FolderInbox:
         except OSError as error:
             return self._not_opened(error)
         try:
-            if self._version_of(file.path, os.fstat(descriptor)) != file:
+            if not _is_version(file, os.fstat(descriptor)):
                 return Read(None)
-            with open(descriptor, "rb", closefd=False) as stream:
+            with open(descriptor, "rb", buffering=0, closefd=False) as stream:
                 raw = stream.read(self._max_bytes + 1)
-            is_same = self._version_of(file.path, os.fstat(descriptor)) == file and len(raw) == file.size
+            is_same = len(raw) == file.size and _is_version(file, os.fstat(descriptor))
             return Read(raw) if is_same else Read(None)
         except OSError as error:
             return self._not_opened(error)
@@ -123,35 +124,43 @@ class FolderInbox:
         """Do not report these versions again."""
         with self._lock:
             for file in files:
-                seen = self._seen.get(file.path)
+                seen = self._seen.get(from_text(file.path))
                 if seen and seen.version == file:
                     seen.is_done = True
+
+    def settles_in_s(self) -> float | None:
+        """Return in how many seconds the next file can settle that had not at the last look; None when all had."""
+        with self._lock:
+            return None if self._next_at is None else max(0.0, self._next_at - self._monotonic())
 
     def waiting(self) -> int:
         """Return how many files of the folder were not done at the last look."""
         with self._lock:
             return sum(not seen.is_done for seen in self._seen.values())
 
-    def _versions(self) -> Iterator[FileVersion]:
+    def _look(self, now: float) -> dict[str, _Seen]:
+        """Return what is in the folder; what has not changed stays as it is in `_seen`."""
+        found: dict[str, _Seen] = {}
         with os.scandir(self._folder) as entries:
             for entry in entries:
-                name = to_text(entry.name)
-                if not fnmatchcase(name, self._pattern) or any(fnmatchcase(name, pattern) for pattern in self._ignore):
+                name = entry.name
+                seen = self._seen.get(name)
+                if seen is None and not self._is_wanted(name):
                     continue
                 try:
-                    version = self._version_of(name, entry.stat(follow_symlinks=False))
+                    status = entry.stat(follow_symlinks=False)
                 except FileNotFoundError:
                     continue
-                if version is not None:
-                    yield version
+                if seen is not None and _is_same(seen.version, status):  # nearly all of them, nearly always
+                    found[name] = seen
+                elif stat.S_ISREG(status.st_mode):
+                    version = _version_of(to_text(name), status)
+                    found[name] = seen if seen is not None and seen.version == version else _Seen(version, now)
+        return found
 
-    @staticmethod
-    def _version_of(path: str, found: os.stat_result) -> FileVersion | None:
-        if not stat.S_ISREG(found.st_mode):
-            return None
-        return FileVersion(
-            path=path, size=found.st_size, mtime_ns=found.st_mtime_ns, ctime_ns=found.st_ctime_ns, inode=found.st_ino
-        )
+    def _is_wanted(self, name: str) -> bool:
+        text = to_text(name)
+        return self._is_named_right(text) is not None and self._is_ignored(text) is None
 
     @staticmethod
     def _not_opened(error: OSError) -> Read:
@@ -162,6 +171,30 @@ class FolderInbox:
         return Read(None)
 
 
+def _is_same(version: FileVersion, status: os.stat_result) -> bool:
+    return (
+        version.mtime_ns == status.st_mtime_ns
+        and version.ctime_ns == status.st_ctime_ns
+        and version.size == status.st_size
+        and version.inode == status.st_ino
+        and stat.S_ISREG(status.st_mode)
+    )
+
+
+def _is_version(version: FileVersion, status: os.stat_result) -> bool:
+    return stat.S_ISREG(status.st_mode) and _version_of(version.path, status) == version
+
+
+def _version_of(path: str, status: os.stat_result) -> FileVersion:
+    return FileVersion(
+        path=path,
+        size=status.st_size,
+        mtime_ns=max(-_MAX_NS, min(status.st_mtime_ns, _MAX_NS)),
+        ctime_ns=max(-_MAX_NS, min(status.st_ctime_ns, _MAX_NS)),
+        inode=status.st_ino,
+    )
+
+
 def to_text(name: str) -> str:
     r"""
     Return a file name as text that any database and any JSON can hold: a byte that is no UTF-8 becomes ``\xNN``, a
@@ -170,6 +203,8 @@ def to_text(name: str) -> str:
     >>> from_text(to_text("bad\udcff\\name")) == "bad\udcff\\name"
     True
     """
+    if "\\" not in name and (name.isascii() or not _HALF.search(name)):
+        return name
     return "".join(
         "\\\\" if char == "\\" else f"\\x{ord(char) - 0xDC00:02x}" if "\udc80" <= char <= "\udcff" else char
         for char in name
@@ -178,6 +213,8 @@ def to_text(name: str) -> str:
 
 def from_text(text: str) -> str:
     """Return the file name that `to_text` made *text* of."""
+    if "\\" not in text:
+        return text
     parts = text.split("\\\\")
     return "\\".join(_unescape(part) for part in parts)
 

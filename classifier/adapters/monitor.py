@@ -11,7 +11,7 @@ import json
 import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -84,6 +84,7 @@ class Monitor:
         match verdict:
             case Scored():
                 self._files.labels("scored").inc()
+                self._scoring.observe(verdict.took_s)
                 if verdict.tags.abstained:
                     self._abstentions.labels(str(verdict.tags.abstained)).inc()
             case Duplicate():
@@ -91,10 +92,6 @@ class Monitor:
             case Rejected():
                 self._files.labels("rejected").inc()
                 self._rejections.labels(verdict.reason).inc()
-
-    def scoring(self) -> AbstractContextManager[object]:
-        """Return what takes the time of one article."""
-        return self._scoring.time()
 
     def tried(self, endpoint_id: str, result: str) -> None:
         """Count one try to deliver."""

@@ -8,69 +8,42 @@ Two things httpx does not do by itself live in the network backend below it (htt
 the name is resolved once per try, all answers are vetted, and the connection goes to a vetted address, so nothing can
 change in between, while the Host header and the name checked in the certificate stay those of the URL; and every
 single read and write gets no more than what is left of one wall-clock deadline, so a receiver that drips bytes cannot
-hold us. Address rules, deadline and outcomes are in one module because each is there for the others.
+hold us. Deadline and outcomes are in one module because each is there for the other; nothing of a reply's body is read.
 """
 
+import contextlib
 import datetime as dt
 import email.utils
+import functools
 import ipaddress
 import logging
+import re
 import socket
 import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+import certifi
 import httpcore
 import httpx
 
+from classifier.addresses import AllowedRange, address_fault, url_fault
 from classifier.delivery import Message, Outcome, Result, sign
 from classifier.ports import Clock
 
 USER_AGENT = "policy-classifier"
 MAX_RETRY_AFTER_S = 10**7  # larger numbers are nonsense and would overflow a date
+_WRITE_BYTES = 16_384
 _FIRST_SUCCESS, _FIRST_REDIRECT, _FIRST_CLIENT_ERROR = 200, 300, 400
 
-IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
-IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
+_MAX_PROXY_REPLY = 16_384  # bytes
+_STATUS_LINE = re.compile(rb"HTTP/1\.[01] (\d{3})[ \r]")
+
 Resolve = Callable[[str, int], Sequence[str]]
-
-# Special-use blocks (IANA registries, RFC 6890 and later). `is_global` alone lets NAT64, 6to4, site-local and
-# multicast pass.
-_DENIED_V4 = """
-0.0.0.0/8 10.0.0.0/8 100.64.0.0/10 127.0.0.0/8 169.254.0.0/16 172.16.0.0/12 192.0.0.0/24 192.0.2.0/24 192.31.196.0/24
-192.52.193.0/24 192.88.99.0/24 192.168.0.0/16 192.175.48.0/24 198.18.0.0/15 198.51.100.0/24 203.0.113.0/24 224.0.0.0/4
-240.0.0.0/4 168.63.129.16/32
-"""
-_DENIED_V6 = """
-::/96 64:ff9b::/96 64:ff9b:1::/48 100::/64 100:0:0:1::/64 2001::/23 2001:db8::/32 2002::/16 3fff::/20 5f00::/16 fc00::/7
-fe80::/10 fec0::/10 ff00::/8
-"""
-_DENIED: Mapping[int, tuple[IPNetwork, ...]] = {
-    4: tuple(map(ipaddress.IPv4Network, _DENIED_V4.split())),
-    6: tuple(map(ipaddress.IPv6Network, _DENIED_V6.split())),
-}
-
-
-def is_public(address: IPAddress) -> bool:
-    """
-    Say whether *address* is one that anybody on the internet may be asked to post to.
-
-    >>> is_public(ipaddress.ip_address("64:ff9b::7f00:1"))  # 127.0.0.1 behind NAT64
-    False
-    """
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
-        address = address.ipv4_mapped
-    return address.is_global and not any(address in block for block in _DENIED[address.version])
-
-
-@dataclass(frozen=True, slots=True)
-class AllowedRange:
-    """An address range and port an endpoint may use although it is not public."""
-
-    network: IPNetwork
-    port: int
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,14 +54,28 @@ class Endpoint:
     Attributes:
         id: the name in settings and records.
         url: http or https; a secret, never logged.
-        keys: signing keys, at least one.
-        allow: non-public ranges it may use.
+        keys: signing keys, at least one; every request carries a signature of each.
+        retiring: older keys, and until when (aware, UTC) each of them signs as well.
+        allow: ranges it may use although they are not public, or in the clear.
+        ca_file: PEM file of the only authorities whose certificates it may have; None for the usual ones.
+        proxy: host and port of an HTTP proxy to go through; None to connect directly. The proxy then resolves the name
+            and decides where connections may go.
     """
 
     id: str
     url: str
     keys: tuple[bytes, ...]
+    retiring: tuple[tuple[bytes, dt.datetime], ...] = ()
     allow: tuple[AllowedRange, ...] = ()
+    ca_file: Path | None = None
+    proxy: tuple[str, int] | None = None
+
+    def keys_at(self, now: dt.datetime) -> tuple[bytes, ...]:
+        """Return the keys that sign at *now*, the current ones first."""
+        return (*self.keys, *(key for key, until in self.retiring if now < until))
+
+    def __repr__(self) -> str:
+        return f"Endpoint(id={self.id!r}, url=<secret>, keys=<secret>)"
 
 
 class _BlockedAddressError(Exception):
@@ -97,6 +84,10 @@ class _BlockedAddressError(Exception):
 
 class _UnresolvedError(Exception):
     """The name leads nowhere."""
+
+
+class _ProxyError(Exception):
+    """The proxy does not connect us."""
 
 
 class _DeadlineError(httpcore.TimeoutException):
@@ -129,7 +120,8 @@ class HttpSender:
         self._total_timeout_s = total_timeout_s
         self._connect_timeout_s = connect_timeout_s
         self._resolve = resolve or _resolve
-        self._ssl_context = httpx.create_ssl_context(trust_env=False)
+        ca_files = {item.ca_file for item in self._endpoints.values()}
+        self._contexts = {path: _usual_tls() if path is None else _tls(path) for path in ca_files}
         logging.getLogger("httpx").setLevel(logging.WARNING)  # at INFO it logs whole addresses, which are secrets
 
     def send(self, message: Message, attempt: int) -> Outcome:
@@ -137,8 +129,10 @@ class HttpSender:
         endpoint = self._endpoints.get(message.endpoint_id)
         if endpoint is None:
             return Outcome(result=Result.UNRESOLVED, detail="no endpoint of this name in the settings")
+        if (fault := url_fault(endpoint.url, endpoint.allow)) is not None:
+            return Outcome(result=Result.BLOCKED_ADDRESS, detail=fault)
         now = self._clock()
-        headers = sign(endpoint.keys, message.id, now, message.body) | {
+        headers = sign(endpoint.keys_at(now), message.id, now, message.body) | {
             "content-type": "application/json",
             "user-agent": USER_AGENT,
             "accept-encoding": "identity",
@@ -147,7 +141,9 @@ class HttpSender:
         deadline = _Deadline(self._total_timeout_s)
         backend = _GuardedBackend(endpoint, deadline, self._resolve)
         try:
-            with httpx.Client(transport=_Transport(backend, self._ssl_context), trust_env=False) as client:
+            with httpx.Client(
+                transport=_Transport(backend, self._contexts[endpoint.ca_file]), trust_env=False
+            ) as client:
                 request = client.build_request(
                     "POST",
                     endpoint.url,
@@ -234,31 +230,80 @@ class _GuardedBackend(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
-        """Connect to the first vetted address of *host* that answers."""
-        trouble: Exception | None = None
-        for address in self._vetted(host, port):
-            try:
-                stream = self._backend.connect_tcp(
-                    str(address), port, self._deadline.limit(timeout), local_address, socket_options
-                )
-            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
-                trouble = error
-            else:
-                return _DeadlineStream(stream, self._deadline)
-        raise trouble or _UnresolvedError
+        """Connect to the first vetted address of *host* that answers, or let the proxy connect."""
 
-    def _vetted(self, host: str, port: int) -> list[IPAddress]:
+        def connect(addresses: Iterable[_Address], port: int) -> httpcore.NetworkStream:
+            trouble: Exception | None = None
+            for address in addresses:
+                limit = self._deadline.limit(timeout)
+                try:
+                    stream = self._backend.connect_tcp(str(address), port, limit, local_address, socket_options)
+                except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                    trouble = error
+                else:
+                    return _DeadlineStream(stream, self._deadline)
+            raise trouble or _UnresolvedError
+
+        if self._endpoint.proxy is None:
+            return connect(self._vetted(host, port), port)
+        self._vet_unresolved(host, port)
+        proxy_host, proxy_port = self._endpoint.proxy
+        stream = connect(self._resolved(proxy_host, proxy_port), proxy_port)
+        try:
+            _open_tunnel(stream, f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+        except Exception:
+            stream.close()
+            raise
+        return stream
+
+    def _vetted(self, host: str, port: int) -> list[_Address]:
         """Resolve once; refuse all when any answer is one we do not post to."""
-        answers = _within(self._deadline.limit(None), lambda: self._resolve(host, port))
-        addresses = list(dict.fromkeys(ipaddress.ip_address(answer.partition("%")[0]) for answer in answers))
-        is_clear = self._endpoint.url.lower().startswith("http:")  # in the clear only where it was allowed by name
+        addresses = self._resolved(host, port)
         for address in addresses:
-            is_allowed = any(item.port == port and address in item.network for item in self._endpoint.allow)
-            if not is_allowed and (is_clear or not is_public(address)):
-                raise _BlockedAddressError(str(address))
+            self._vet(address, port)
         if not addresses:
             raise _UnresolvedError
         return addresses
+
+    def _resolved(self, host: str, port: int) -> list[_Address]:
+        answers = _within(self._deadline.limit(None), lambda: self._resolve(host, port))
+        return list(dict.fromkeys(ipaddress.ip_address(answer.partition("%")[0]) for answer in answers))
+
+    def _vet_unresolved(self, host: str, port: int) -> None:
+        """Judge what can be judged of a name that the proxy will resolve: whether it is an address."""
+        if self._is_clear:
+            message = "plain http does not go through a proxy"
+            raise _BlockedAddressError(message)
+        with contextlib.suppress(ValueError):
+            self._vet(ipaddress.ip_address(host), port)
+
+    def _vet(self, address: _Address, port: int) -> None:
+        fault = address_fault(address, port, is_clear=self._is_clear, allow=self._endpoint.allow)
+        if fault is not None:
+            raise _BlockedAddressError(fault)
+
+    @property
+    def _is_clear(self) -> bool:
+        return self._endpoint.url.lower().startswith("http:")
+
+
+def _open_tunnel(stream: httpcore.NetworkStream, target: str) -> None:
+    """Ask the proxy at the other end of *stream* to connect to *target* (RFC 9110, 9.3.6)."""
+    no_answer = "the proxy gives no answer that makes sense"
+    reply = b""
+    try:
+        stream.write(f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n".encode("ascii"))
+        while not reply.endswith(b"\r\n\r\n"):
+            data = stream.read(_MAX_PROXY_REPLY)
+            reply += data
+            if not data or len(reply) > _MAX_PROXY_REPLY:
+                raise _ProxyError(no_answer)
+    except httpcore.NetworkError as error:  # whether a proxy that hangs up ends or breaks the connection is chance
+        raise _ProxyError(no_answer) from error
+    status = _STATUS_LINE.match(reply)
+    if status is None or not status[1].startswith(b"2"):
+        message = f"the proxy does not connect: HTTP {status[1].decode()}" if status else "the proxy speaks no HTTP"
+        raise _ProxyError(message)
 
 
 class _DeadlineStream(httpcore.NetworkStream):
@@ -272,7 +317,9 @@ class _DeadlineStream(httpcore.NetworkStream):
         return self._stream.read(max_bytes, self._deadline.limit(timeout))
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._stream.write(buffer, self._deadline.limit(timeout))
+        # In pieces: below, every partial send would start the timeout anew, and a slow reader could draw it out.
+        for start in range(0, len(buffer), _WRITE_BYTES):
+            self._stream.write(buffer[start : start + _WRITE_BYTES], self._deadline.limit(timeout))
 
     def close(self) -> None:
         self._stream.close()
@@ -328,6 +375,23 @@ class _ReplyStream(httpx.SyncByteStream):
         self._reply.close()
 
 
+@functools.cache  # reading the usual authorities takes 20 ms; those of a file are read again when the settings are
+def _usual_tls() -> ssl.SSLContext:
+    return _tls(Path(certifi.where()))
+
+
+def _tls(ca_file: Path) -> ssl.SSLContext:
+    """
+    Return a context that checks certificate and host name, TLS 1.2 or newer.
+
+    Not `ssl.create_default_context`: that one writes the session keys to where the environment says.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_verify_locations(ca_file)
+    return context
+
+
 def _resolve(host: str, port: int) -> list[str]:
     return [str(answer[4][0]) for answer in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
 
@@ -367,10 +431,9 @@ def _outcome_of(error: Exception, deadline: _Deadline) -> Outcome:
     if deadline.is_over:
         return Outcome(result=Result.TIMEOUT, detail="no complete answer within the total timeout")
     if isinstance(error, _BlockedAddressError):
-        return Outcome(
-            result=Result.BLOCKED_ADDRESS,
-            detail=f"the host leads to {error}, which may not be posted to; see `allow` in the settings",
-        )
+        return Outcome(result=Result.BLOCKED_ADDRESS, detail=str(error))
+    if isinstance(error, _ProxyError):
+        return Outcome(result=Result.UNREACHABLE, detail=str(error))
     if isinstance(error, httpcore.ConnectError) and isinstance(error.__context__, ssl.SSLError):
         return Outcome(result=Result.TLS_FAILED, detail="no trusted TLS connection: see the receiver's certificate")
     for kind, (result, detail) in _KINDS.items():

@@ -6,7 +6,7 @@ imported by the command that needs them. With ``--json`` standard output holds o
 else; progress, warnings and errors go to standard error.
 """
 
-from classifier.cli import archive, articles, config, daemon, data, evaluation, models
+from classifier.cli import archive, articles, config, daemon, data, evaluation, models, outbox
 from classifier.cli.console import main
 
-__all__ = ["archive", "articles", "config", "daemon", "data", "evaluation", "main", "models"]
+__all__ = ["archive", "articles", "config", "daemon", "data", "evaluation", "main", "models", "outbox"]

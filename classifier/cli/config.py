@@ -32,9 +32,10 @@ def config_init_command(config: Path) -> None:
 @CONFIG_OPTION
 def config_check_command(config: Path) -> None:
     """Check a settings file: every fault at once, each with its place and what to write instead."""
-    from classifier.app import check_settings  # noqa: PLC0415
+    from classifier.app import check_places, check_settings  # noqa: PLC0415
 
     checked = check_settings(config)
+    check_places(checked)
     click.echo(
         f"{config}: fine; {len(checked.rules.rules)} rules, {len(checked.receivers)} endpoints, folder {checked.folder}"
     )

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import mmap
 import os
 import pickle
 import shutil
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 from classifier import (
+    Model,
     ModelCorruptError,
     ModelError,
     ModelIncompatibleError,
@@ -71,7 +73,7 @@ def test_a_saved_model_is_the_same_when_loaded(folder: Path, small_training: Tra
         model.labels,
         dict(model.bands),
     )
-    np.testing.assert_array_equal(loaded.score(texts).values, model.score(texts).values)
+    np.testing.assert_allclose(loaded.score(texts).values, model.score(texts).values, atol=1e-6)
 
 
 def test_saving_again_replaces_the_folder_and_leaves_nothing_beside_it(folder: Path, small_training: Training) -> None:
@@ -98,6 +100,69 @@ def test_a_model_saved_under_a_careless_umask_can_be_loaded(tmp_path: Path, smal
         os.umask(previous)
 
     assert load_model(tmp_path / "open").id == small_training.model.id
+
+
+def _make_first_format(folder: Path, model: Model) -> None:
+    """Weights and relevance were arrays of their own, compressed, in any order of terms."""
+    buffer = io.BytesIO()
+    np.savez_compressed(
+        buffer,
+        terms=np.frombuffer("\n".join(model.vectorizer.terms).encode(), np.uint8),
+        idf=model.vectorizer.idf,
+        weights=model.weights,
+        intercepts=model.intercepts,
+        relevance=model.rows.column(len(model.labels)),
+        relevance_intercept=np.float32(model.relevance_intercept),
+    )
+    _replace(folder, "scorer.npz", buffer.getvalue())
+    _edit_manifest(folder, lambda m: m.update(format_version=1))
+
+
+def test_a_folder_of_the_first_format_is_still_read(folder: Path, small_training: Training) -> None:
+    """Its scores are the same, to what sixteen bits can hold."""
+    _make_first_format(folder, small_training.model)
+    text = ["new wind farm"]
+    loaded = [load_model(folder), load_model(folder, share=True)]
+
+    for model in loaded:
+        np.testing.assert_allclose(model.score(text).values, small_training.model.score(text).values, atol=1e-5)
+
+
+def test_rows_can_be_shared_between_processes(folder: Path, small_training: Training) -> None:
+    """They are a view of the file then, at the start of a cache line; numpy reads the file as the archive it is."""
+    rows, copied = load_model(folder, share=True).rows.numbers, load_model(folder).rows.numbers
+    owner: Any = rows
+    while isinstance(owner, np.ndarray):
+        owner = owner.base
+
+    assert isinstance(owner.obj, mmap.mmap)
+    assert rows.ctypes.data % 64 == 0
+    np.testing.assert_array_equal(rows, copied)
+    np.testing.assert_array_equal(rows, small_training.model.rows.numbers)
+    assert not any(array.flags.writeable for array in (rows, copied))
+    with np.load(folder / "scorer.npz", allow_pickle=False) as archive:
+        np.testing.assert_array_equal(archive["rows"], rows)
+
+
+def test_what_was_exchanged_meanwhile_is_not_mapped(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then the rows are those whose digest was right."""
+    from classifier.adapters import artifacts  # noqa: PLC0415
+
+    expected = load_model(folder).rows.numbers
+    original = (folder / "scorer.npz").read_bytes()
+    read_labels = artifacts._read_labels
+
+    def load_with(other: bytes) -> Any:
+        def exchange(path: Path, manifest: dict[str, Any]) -> Any:
+            (folder / "scorer.npz").write_bytes(other)
+            return read_labels(path, manifest)
+
+        (folder / "scorer.npz").write_bytes(original)
+        monkeypatch.setattr(artifacts, "_read_labels", exchange)
+        return load_model(folder, share=True).rows.numbers
+
+    np.testing.assert_array_equal(load_with(original[:-1] + b"!"), expected)
+    np.testing.assert_array_equal(load_with(original + b"!"), expected)
 
 
 def test_saving_the_same_model_gives_the_same_bytes(folder: Path, tmp_path: Path, small_training: Training) -> None:
@@ -202,7 +267,7 @@ _FAULTS: dict[str, tuple[Callable[[Path], object], type[ModelError], str]] = {
     "other-format": (
         lambda f: _edit_manifest(f, lambda m: m.update(format_version=99)),
         ModelIncompatibleError,
-        "format version 1 needed, got 99; train the model again",
+        "format version 2 needed, got 99; train the model again",
     ),
     "no-digests": (lambda f: _edit_manifest(f, lambda m: m.pop("sha256")), ModelCorruptError, "it has no digests"),
     "digest-outside": (
@@ -303,12 +368,27 @@ _FAULTS: dict[str, tuple[Callable[[Path], object], type[ModelError], str]] = {
     "other-type": (lambda f: _replace_arrays(f, intercepts=np.zeros(6)), ModelCorruptError, "finite float32"),
     "other-shape": (lambda f: _replace_arrays(f, intercepts=np.zeros(5, np.float32)), ModelCorruptError, "shapes"),
     "all-zero": (
-        lambda f: _scale_array(f, "weights", 0),
+        lambda f: _scale_array(f, "scales", 0),
         ModelCorruptError,
         "all weights are zero, so every text would get the same scores",
     ),
-    "overflow": (lambda f: _scale_array(f, "weights", 1e30), ModelCorruptError, "a weight is beyond 1e\\+06"),
-    "idf-negative": (lambda f: _scale_array(f, "idf", -1), ModelCorruptError, "document frequency not positive"),
+    "overflow": (lambda f: _scale_array(f, "scales", 1e30), ModelCorruptError, "a weight is beyond 1e\\+06"),
+    "no-weights": (
+        lambda f: _replace_arrays(f, rows=np.zeros_like(np.load(f / "scorer.npz")["rows"])),
+        ModelCorruptError,
+        "all weights are zero, so every text would get the same scores",
+    ),
+    "rows-of-another-shape": (
+        lambda f: _replace_arrays(f, rows=np.zeros((3, 16), np.int16)),
+        ModelCorruptError,
+        "shapes",
+    ),
+    "rows-of-another-type": (
+        lambda f: _replace_arrays(f, rows=np.load(f / "scorer.npz")["rows"].astype(np.float32)),
+        ModelCorruptError,
+        "finite float32 or int16",
+    ),
+    "idf-negative": (lambda f: _scale_array(f, "idf", -1), ModelCorruptError, "document frequency is not positive"),
     "no-vocabulary": (
         lambda f: _replace_arrays(f, terms=np.zeros(0, np.uint8)),
         ModelCorruptError,
@@ -373,8 +453,9 @@ def test_l1_what_was_checked_is_what_is_used(folder: Path, monkeypatch: pytest.M
 def test_l3_no_text_gets_a_score_that_is_no_number(folder: Path) -> None:
     """The largest weights that are let through, for and against, sum up to 0 or 1."""
     with np.load(folder / "scorer.npz") as arrays:
-        weights = np.where(arrays["weights"] > 0, np.float32(1e6), np.float32(-1e6))
-        _replace_arrays(folder, weights=weights, idf=np.full_like(arrays["idf"], 1e6))
+        rows = np.where(arrays["rows"] > 0, np.int16(32767), np.int16(-32767))
+        scales = np.full_like(arrays["scales"], 1e6 / 32767)
+        _replace_arrays(folder, rows=rows, scales=scales, idf=np.full_like(arrays["idf"], 1e6))
     model = load_model(folder)
     scores = model.score([" ".join(model.vectorizer.terms) * 50, "wind", ""]).values
 

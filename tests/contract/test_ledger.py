@@ -1,20 +1,21 @@
 """What every ledger promises, asked of the fake and of SQLite alike; then what only a database can get wrong."""
 
 import datetime as dt
-import hashlib
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fakes import FakeLedger, version_of
+from messages import put, scored
+from sqlalchemy.event import listen
 
-from classifier import Article, LedgerError, Match, Rule, Tag, Tags, parse_article
+from classifier import LedgerError
 from classifier.adapters.ledger import SqlLedger
-from classifier.alerts import Alert, MessageId
-from classifier.delivery import Dead, Delivered, Message, Outcome, Result, RetryAt
-from classifier.ports import Duplicate, Ledger, Queue, Rejected, Scored
-from classifier.tags import Band
+from classifier.alerts import MessageId
+from classifier.delivery import Dead, Delivered, Outcome, Result, RetryAt
+from classifier.ports import Duplicate, Ledger, Queue, Rejected
 
 NOW = dt.datetime(2026, 1, 2, 3, 4, 5, 678_901, tzinfo=dt.UTC)
 LEASE = dt.timedelta(seconds=60)
@@ -46,38 +47,10 @@ def sqlite(tmp_path: Path) -> Iterator[SqlLedger]:
     real.close()
 
 
-def article_of(text: str) -> Article:
-    """Return an article of one sentence."""
-    return parse_article(f"{text}\n\nThe city said so.".encode(), "a.txt")
-
-
-def scored(text: str, *endpoints: str) -> Scored:
-    """Return a verdict with one match and one message per endpoint; no endpoint, no match."""
-    article = article_of(text)
-    tag = Tag("wind", 0.9, Band.ALERT)
-    tags = Tags({"sectors": (tag,)})
-    rule = Rule(id="r", wanted={"sectors": frozenset({"wind"})}, bands=frozenset({Band.ALERT}), to=endpoints)
-    alert = Alert(
-        match=Match(rule=rule, reasons=(tag,)), article=article, tags=tags, evidence={}, model="m@1", created_at=NOW
-    )
-    messages = [
-        Message(
-            id=MessageId(f"msg_{hashlib.sha256((text + e).encode()).hexdigest()[:8]}"),
-            endpoint_id=e,
-            rule_id="r",
-            body=text.encode(),
-        )
-        for e in endpoints
-    ]
-    return Scored(
-        article=article, tags=tags, model="m@1", alerts=(alert,) if endpoints else (), messages=tuple(messages)
-    )
-
-
 def test_unrecorded_leaves_out_what_has_a_verdict(ledger: Ledger) -> None:
     """Order is kept; a new version of a recorded file counts as new."""
     a, b, a_again = version_of("a.txt", b"1"), version_of("b.txt", b"2"), version_of("a.txt", b"11")
-    ledger.record(a, scored("one"), NOW)
+    put(ledger, a, scored("one"), NOW)
 
     assert list(ledger.unrecorded([b, a, a_again])) == [b, a_again]
     assert list(ledger.unrecorded([])) == []
@@ -86,7 +59,7 @@ def test_unrecorded_leaves_out_what_has_a_verdict(ledger: Ledger) -> None:
 def test_unrecorded_tells_inodes_beyond_63_bits_apart(ledger: Ledger) -> None:
     """Some file systems number like that."""
     first, second = version_of("a", inode=2**64 - 1), version_of("a", inode=2**64 - 2)
-    ledger.record(first, Rejected(reason="binary", detail="x"), NOW)
+    put(ledger, first, Rejected(reason="binary", detail="x"), NOW)
 
     assert list(ledger.unrecorded([first, second])) == [second]
 
@@ -94,40 +67,48 @@ def test_unrecorded_tells_inodes_beyond_63_bits_apart(ledger: Ledger) -> None:
 def test_record_ends_every_file_in_one_state(ledger: Ledger) -> None:
     """Scored, duplicate or rejected, and the audit counts each."""
     verdict = scored("one", "desk")
-    ledger.record(version_of("a.txt", b"1"), verdict, NOW)
-    ledger.record(version_of("b.txt", b"1"), Duplicate(sha256=verdict.article.id), NOW)
-    ledger.record(version_of("c.txt", b"2"), Rejected(reason="binary", detail="a PNG image"), NOW)
+    put(ledger, version_of("a.txt", b"1"), verdict, NOW)
+    put(ledger, version_of("b.txt", b"1"), Duplicate(sha256=verdict.article.id), NOW)
+    put(ledger, version_of("c.txt", b"2"), Rejected(reason="binary", detail="a PNG image"), NOW)
 
     audit = ledger.audit()
     assert audit.files == {"scored": 1, "duplicate": 1, "rejected": 1}
     assert audit.rejections == {"binary": 1}
     assert (audit.articles, audit.matches, audit.messages, audit.faults) == (1, 1, {"pending": 1}, ())
-    assert ledger.has_content(verdict.article.id)
-    assert not ledger.has_content("0" * 64)
+    assert set(ledger.scored([verdict.article.id, "0" * 64])) == {verdict.article.id}
+    assert not ledger.scored([])
 
 
 def test_record_twice_changes_nothing(ledger: Ledger) -> None:
     """After a crash the same file may come again."""
     for _ in range(2):
-        ledger.record(version_of("a.txt", b"1"), scored("one", "desk"), NOW)
+        put(ledger, version_of("a.txt", b"1"), scored("one", "desk"), NOW)
 
     assert ledger.audit().files == {"scored": 1}
     assert ledger.audit().messages == {"pending": 1}
 
 
-def test_record_of_the_same_bytes_under_another_name_is_a_duplicate(ledger: Ledger) -> None:
-    """Even when nobody asked `has_content` in between."""
-    ledger.record(version_of("a.txt", b"1"), scored("one", "desk"), NOW)
-    ledger.record(version_of("b.txt", b"1"), scored("one", "desk"), NOW)
+@pytest.mark.parametrize("is_together", [True, False])
+def test_record_of_the_same_bytes_under_another_name_is_a_duplicate(ledger: Ledger, *, is_together: bool) -> None:
+    """Even when nobody asked in between whether they were scored; the ledger says what it made of each."""
+    verdicts = [(version_of(name, b"1"), scored("one", "desk")) for name in ("a.txt", "b.txt", "a.txt")]
+    batches = [verdicts] if is_together else [[verdict] for verdict in verdicts]
 
+    assert [state for batch in batches for state in ledger.record(batch, NOW)] == ["scored", "duplicate", None]
     assert ledger.audit().files == {"scored": 1, "duplicate": 1}
     assert ledger.audit().messages == {"pending": 1}
 
 
+def test_record_takes_no_duplicate_of_what_it_does_not_have(ledger: Ledger) -> None:
+    """What was pruned after it had been looked up is looked at again, not pointed to."""
+    assert put(ledger, version_of("a.txt", b"1"), Duplicate(sha256="0" * 64), NOW) is None
+    assert ledger.audit().files == {}
+
+
 def test_claim_gives_each_endpoint_its_own_messages_longest_due_first(ledger: Ledger) -> None:
     """A claimed message is not given out again."""
-    ledger.record(version_of("a", b"1"), scored("one", "desk", "wire"), NOW)
-    ledger.record(version_of("b", b"2"), scored("two", "desk"), later(1))
+    put(ledger, version_of("a", b"1"), scored("one", "desk", "wire"), NOW)
+    put(ledger, version_of("b", b"2"), scored("two", "desk"), later(1))
 
     bodies = []
     while claim := ledger.claim("desk", later(2), LEASE):
@@ -141,7 +122,7 @@ def test_claim_gives_each_endpoint_its_own_messages_longest_due_first(ledger: Le
 
 def test_claim_gives_a_message_out_again_when_the_lease_is_over(ledger: Ledger) -> None:
     """Whoever had it is gone, or too late: only the newer claim can settle."""
-    ledger.record(version_of("a", b"1"), scored("one", "desk"), NOW)
+    put(ledger, version_of("a", b"1"), scored("one", "desk"), NOW)
     first = ledger.claim("desk", NOW, LEASE)
     assert first is not None
     assert ledger.claim("desk", later(59), LEASE) is None
@@ -158,7 +139,7 @@ def test_claim_gives_a_message_out_again_when_the_lease_is_over(ledger: Ledger) 
 
 def test_settle_puts_a_failed_message_back_until_its_time(ledger: Ledger) -> None:
     """Tries are counted, the last answer is kept."""
-    ledger.record(version_of("a", b"1"), scored("one", "desk"), NOW)
+    put(ledger, version_of("a", b"1"), scored("one", "desk"), NOW)
     claim = ledger.claim("desk", NOW, LEASE)
     assert claim is not None
     ledger.settle(claim, FAILED, RetryAt(later(300)), later(1))
@@ -178,7 +159,7 @@ def test_settle_puts_a_failed_message_back_until_its_time(ledger: Ledger) -> Non
 
 def test_retry_gives_dead_messages_a_fresh_schedule(ledger: Ledger) -> None:
     """The id stays, the count of tries starts again, live messages are left alone."""
-    ledger.record(version_of("a", b"1"), scored("one", "desk", "wire"), NOW)
+    put(ledger, version_of("a", b"1"), scored("one", "desk", "wire"), NOW)
     for endpoint in ("desk", "wire"):
         claim = ledger.claim(endpoint, NOW, LEASE)
         assert claim is not None
@@ -199,7 +180,7 @@ def test_retry_gives_dead_messages_a_fresh_schedule(ledger: Ledger) -> None:
 def test_outbox_lists_newest_first_and_no_more_than_asked(ledger: Ledger) -> None:
     """Only the states asked for."""
     for i in range(3):
-        ledger.record(version_of(str(i), b"x" * (i + 1)), scored(f"text {i}", "desk"), later(i))
+        put(ledger, version_of(str(i), b"x" * (i + 1)), scored(f"text {i}", "desk"), later(i))
 
     assert [row.created_at for row in ledger.outbox(states=["pending"], limit=2)] == [later(2), later(1)]
     assert list(ledger.outbox(states=["dead"], limit=2)) == []
@@ -209,7 +190,7 @@ def test_outbox_lists_newest_first_and_no_more_than_asked(ledger: Ledger) -> Non
 def test_any_text_round_trips(ledger: Ledger, text: str) -> None:
     """Names and titles come back as they went in."""
     file = version_of(text, b"1")
-    ledger.record(file, scored(text, "desk"), NOW)
+    put(ledger, file, scored(text, "desk"), NOW)
     claim = ledger.claim("desk", NOW, LEASE)
 
     assert list(ledger.unrecorded([file])) == []
@@ -235,7 +216,7 @@ def test_what_was_recorded_is_there_after_reopening(tmp_path: Path) -> None:
     """Files, messages and tries outlive the process."""
     url = f"sqlite:///{tmp_path / 'ledger.db'}"
     first = SqlLedger(url)
-    first.record(version_of("a", b"1"), scored("one", "desk"), NOW)
+    put(first, version_of("a", b"1"), scored("one", "desk"), NOW)
     claim = first.claim("desk", NOW, LEASE)
     assert claim is not None
     first.settle(claim, FAILED, RetryAt(later(5)), NOW)
@@ -259,7 +240,7 @@ def test_alembic_makes_the_tables_the_code_uses(sqlite: SqlLedger) -> None:
 
 
 _METHODS: dict[str, Callable[[SqlLedger], object]] = {
-    "record": lambda ledger: ledger.record(version_of("b", b"2"), scored("two"), NOW),
+    "record": lambda ledger: put(ledger, version_of("b", b"2"), scored("two"), NOW),
     "claim": lambda ledger: ledger.claim("desk", NOW, LEASE),
     "retry": lambda ledger: ledger.retry(None, NOW),
 }
@@ -270,7 +251,7 @@ def test_a_locked_database_is_a_ledger_error(
     method: str, sqlite: SqlLedger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever holds the write lock too long is reported, not waited for without end."""
-    sqlite.record(version_of("a", b"1"), scored("one", "desk"), NOW)
+    put(sqlite, version_of("a", b"1"), scored("one", "desk"), NOW)
     sqlite.close()
     monkeypatch.setattr("classifier.adapters.ledger.BUSY_TIMEOUT_S", 0.05)
     impatient = SqlLedger(f"sqlite:///{tmp_path / 'ledger.db'}")
@@ -285,12 +266,12 @@ def test_a_locked_database_is_a_ledger_error(
         impatient.close()
 
 
-@pytest.mark.parametrize("method", ["unrecorded", "has_content", "outbox", "audit", "queues", "newest_file_at"])
+@pytest.mark.parametrize("method", ["unrecorded", "scored", "outbox", "audit", "queues", "newest_file_at"])
 def test_a_broken_database_is_a_ledger_error(method: str, sqlite: SqlLedger) -> None:
     """Tables that are gone are reported by the reading methods too."""
     calls: dict[str, Callable[[], object]] = {
         "unrecorded": lambda: sqlite.unrecorded([version_of("a")]),
-        "has_content": lambda: sqlite.has_content("x"),
+        "scored": lambda: sqlite.scored(["x"]),
         "outbox": lambda: sqlite.outbox(states=["dead"], limit=1),
         "audit": sqlite.audit,
         "queues": lambda: sqlite.queues(NOW),
@@ -359,7 +340,7 @@ def test_looking_at_a_ledger_that_is_not_there_makes_none(tmp_path: Path) -> Non
 
 def test_audit_sees_what_is_missing(sqlite: SqlLedger) -> None:
     """A message deleted behind our back makes the books not add up."""
-    sqlite.record(version_of("a", b"1"), scored("one", "desk"), NOW)
+    put(sqlite, version_of("a", b"1"), scored("one", "desk"), NOW)
     with sqlite._engine.begin() as connection:
         connection.exec_driver_sql("DELETE FROM outbox")
         connection.exec_driver_sql("UPDATE files SET state = 'rejected'")
@@ -374,7 +355,7 @@ def test_queues_count_what_waits_by_endpoint(ledger: Ledger) -> None:
     """A message under a lease waits too; delivered and dead ones do not; the age is that of the one due longest."""
     assert dict(ledger.queues(NOW)) == {}
     for number, name in enumerate(("one", "two", "three")):
-        ledger.record(version_of(name, name.encode()), scored(name, "desk", "wire"), later(number))
+        put(ledger, version_of(name, name.encode()), scored(name, "desk", "wire"), later(number))
     for step in (Delivered(), Dead(), Delivered()):
         claim = ledger.claim("wire", later(10), LEASE)
         assert claim is not None
@@ -385,11 +366,25 @@ def test_queues_count_what_waits_by_endpoint(ledger: Ledger) -> None:
     assert dict(ledger.queues(NOW)) == {"desk": Queue(pending=3, oldest_due_s=0.0)}
 
 
+def test_a_message_made_due_again_has_been_due_since_then(ledger: Ledger) -> None:
+    """Not since it was made, which decides the order only: an alarm on the age must not go off by `outbox recover`."""
+    put(ledger, version_of("a", b"1"), scored("one", "desk"), NOW)
+    claim = ledger.claim("desk", NOW, LEASE)
+    assert claim is not None
+    ledger.settle(claim, OK, Dead(), NOW)
+    assert ledger.retry(None, later(500_000)) == 1
+
+    assert dict(ledger.queues(later(500_007))) == {"desk": Queue(pending=1, oldest_due_s=7.0)}
+
+
 def test_the_queue_is_read_from_its_index_alone(sqlite: SqlLedger) -> None:
     """It is asked for every few seconds: bodies and delivered messages must not be read for it."""
-    query = "SELECT endpoint_id, count(*), min(due_at) FROM outbox WHERE due_at IS NOT NULL GROUP BY endpoint_id"
+    asked: list[tuple[str, Any]] = []
+    listen(sqlite._engine, "before_cursor_execute", lambda _c, _u, query, values, *_: asked.append((query, values)))
+    sqlite.queues(NOW)
+    [query, values] = next(item for item in asked if item[0].startswith("SELECT"))
     with sqlite._engine.connect() as connection:
-        plan = [row.detail for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}")]
+        plan = [row.detail for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}", values)]
 
     assert plan == ["SCAN outbox USING COVERING INDEX ix_outbox_due"]
 
@@ -397,7 +392,7 @@ def test_the_queue_is_read_from_its_index_alone(sqlite: SqlLedger) -> None:
 def test_newest_file_at_is_the_time_of_the_last_verdict(ledger: Ledger) -> None:
     """Whatever the verdict was."""
     assert ledger.newest_file_at() is None
-    ledger.record(version_of("a", b"1"), scored("one"), later(5))
-    ledger.record(version_of("b", b"2"), Rejected(reason="binary", detail="x"), later(3))
+    put(ledger, version_of("a", b"1"), scored("one"), later(5))
+    put(ledger, version_of("b", b"2"), Rejected(reason="binary", detail="x"), later(3))
 
     assert ledger.newest_file_at() == later(5)

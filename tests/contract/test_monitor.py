@@ -14,7 +14,7 @@ from classifier.adapters import monitor as module
 from classifier.adapters.monitor import MAX_CONNECTIONS, Monitor
 from classifier.errors import LedgerError
 from classifier.health import Health
-from classifier.ports import Duplicate, Queue, Rejected, Scored
+from classifier.ports import Duplicate, Headline, Queue, Rejected, Scored
 from classifier.tags import Abstention, Tags
 
 
@@ -61,15 +61,14 @@ def test_metrics_count_what_happened(monitor: Monitor, port: int) -> None:
     """Files by state, abstentions, tries by endpoint and class, score latency, queue, model."""
     article = parse_article(b"City Pays\n\nThe secret article text.", "name.txt")
     tags = Tags({"sectors": ()}, Abstention.TOO_SHORT)
-    monitor.took(Scored(article=article, tags=tags, model="m@1", alerts=(), messages=()))
+    headline = Headline(id=article.id, title=article.title, date=article.date, publisher=article.publisher)
+    monitor.took(Scored(article=headline, tags=tags, model="m@1", matches=(), messages=(), took_s=0.003))
     monitor.took(Duplicate(sha256="0"))
     monitor.took(Rejected(reason="binary", detail="this is a PNG image"))
     monitor.tried("desk", "timeout")
     monitor.reloaded(is_accepted=False)
     monitor.uses("nev-policy", "0123456789ab")
     monitor.queue({"desk": Queue(pending=3, oldest_due_s=12.5), "stray": Queue(pending=1)}, ["desk", "idle"])
-    with monitor.scoring():
-        pass
     status, headers, text = ask(port, "/metrics")
     found = samples(text)
 
@@ -88,6 +87,7 @@ def test_metrics_count_what_happened(monitor: Monitor, port: int) -> None:
         "classifier_queue_messages{endpoint=stray}": 1,
         "classifier_queue_oldest_due_seconds{endpoint=desk}": 12.5,
         "classifier_score_seconds_count": 1,
+        "classifier_score_seconds_sum": 0.003,
         "classifier_healthy": 1,
     }
     assert {name: found.get(name) for name in expected} == expected

@@ -253,8 +253,8 @@ def test_compare_shows_what_changes(tmp_path: Path, corpus_rows: list[dict[str, 
     model = load_model()
     bands = {label: Bands(None, 0.999) for label in model.labels}
     save_model(mine, dataclasses.replace(model, name="mine", bands=bands), None, {}, "")
-    one_facet = dataclasses.replace(model, name="other", taxonomy=Taxonomy(model.taxonomy.facets[::-1]))
-    save_model(other, one_facet, None, {}, "")
+    facets = tuple(dataclasses.replace(facet, needs=None) for facet in model.taxonomy.facets[::-1])
+    save_model(other, dataclasses.replace(model, name="other", taxonomy=Taxonomy(facets)), None, {}, "")
     [record] = records(run("compare", ROOT / "models/nev-policy", mine, corpus, "--json"))
     shown, refused = run("compare", mine, ROOT / "models/nev-policy", corpus), run("compare", mine, other, corpus)
 
@@ -306,6 +306,36 @@ def test_config_check_lists_every_problem(tmp_path: Path) -> None:
         f"classifier: {path}: rule[0].sectors[0]: there is no 'winds'; did you mean 'wind'?",
         f"classifier: {path}: rule[0].to[0]: there is no 'desk'",
     ]
+
+
+def test_config_check_looks_at_folder_and_ledger(receiver: Receiver, write_settings: Callable[..., Path]) -> None:
+    """Both faults at once; nothing is made by looking."""
+    path = write_settings(receiver)
+    assert run("config", "check", "-c", path).exit_code == 0
+    (path.parent / "inbox").rmdir()
+    path.write_text('[ledger]\nurl = "sqlite:///:memory:"\n' + path.read_text())
+    result = run("config", "check", "-c", path)
+
+    assert result.exit_code == 1
+    folder, url = result.stderr.splitlines()
+    assert folder.startswith(f"classifier: {path}: folder.path: there is no folder {str(path.parent / 'inbox')!r}; ")
+    assert url.startswith(f"classifier: {path}: ledger.url: a ledger needs a file, e.g. sqlite:///classifier.db")
+    assert not (path.parent / "classifier.db").exists()
+
+
+def test_a_settings_folder_may_have_any_name(receiver: Receiver, write_settings: Callable[..., Path]) -> None:
+    """A question mark or a percent sign in it is part of the path, not of the ledger's URL."""
+    path = write_settings(receiver)
+    odd = path.parent / "what? 100%41 #1"
+    (odd / "inbox").mkdir(parents=True)
+    path = path.rename(odd / path.name)
+    result = run("once", "-c", path)
+
+    assert result.exit_code == 0, result.stderr
+    assert sorted(item.name for item in odd.iterdir() if "-" not in item.name) == [
+        "classifier.db", "classifier.db.lock", "classifier.toml", "inbox",
+    ]  # fmt: skip
+    assert run("audit", "-c", path).exit_code == 0
 
 
 def test_once_outbox_and_audit_tell_one_story(receiver: Receiver, write_settings: Callable[..., Path]) -> None:

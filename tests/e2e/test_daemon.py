@@ -84,7 +84,8 @@ def test_the_five_real_articles_become_alerts(receiver: Receiver, write_settings
     pages = sorted(SHARED_SEEDS.glob("*.txt"))
     if not pages:
         pytest.skip("the five real articles (../shared/seeds) are not on this machine")
-    config = write_settings(receiver, rules=ANY_RULE)
+    rule = '[[rule]]\nid = "governing"\npolicy_types = ["target_plan", "governance_oversight"]\nto = ["desk"]\n'
+    config = write_settings(receiver, rules=rule)
     with daemon(config) as process:
         for page in pages:
             drop(config, page)

@@ -1,5 +1,7 @@
 """Running it: settings and models that change under a running daemon, health, alarms, logs."""
 
+import base64
+import datetime as dt
 import json
 import os
 import pickle
@@ -23,9 +25,12 @@ from typing import Any
 import numpy as np
 import pytest
 from receiver import Receiver
+from standardwebhooks import Webhook
 
 from classifier import ClassifierError, Model, Training, load_model, parse_article, save_model
-from classifier.app import App, open_app
+from classifier.app import open_app
+from classifier.daemon import Daemon
+from classifier.delivery import EndpointState
 from classifier.health import Reason
 
 WAIT_S = 40
@@ -65,14 +70,23 @@ class World:
         model = self.training.model
         return replace(model, id="0ther", intercepts=model.intercepts + np.float32(0.5))
 
-    def text(self, *, rules: str = RULES, extra: str = "", endpoints: str = "desk", delivery: str = "") -> str:
+    def text(
+        self,
+        *,
+        rules: str = RULES,
+        extra: str = "",
+        endpoints: str = "desk",
+        delivery: str = "",
+        rate: str = "rate_per_s = 1000\nburst = 100",
+        secret: str | None = None,
+    ) -> str:
         """Return the settings as TOML."""
         return (
             f'{extra}\n[folder]\npath = "inbox"\nsettle_s = 0\nscan_every_s = 0.1\n[model]\npath = "model"\n'
             f"[delivery]\ncheck_every_s = 0.05\n{delivery}\n{rules}\n"
         ) + "".join(
-            f'[[endpoint]]\nid = "{name}"\nurl = "{self.receiver.url}"\nsecret = "{self.receiver.secret}"\n'
-            f'allow = ["127.0.0.1/32:{self.receiver.port}"]\n'
+            f'[[endpoint]]\nid = "{name}"\nurl = "{self.receiver.url}"\nsecret = "{secret or self.receiver.secret}"\n'
+            f'allow = ["127.0.0.1/32:{self.receiver.port}"]\n{rate}\n'
             for name in endpoints.split()
         )
 
@@ -102,7 +116,7 @@ def world(tmp_path: Path, receiver: Receiver, small_training: Training) -> World
     return World(tmp_path, receiver, small_training)
 
 
-def turn(app: App, *names: str) -> None:
+def turn(app: Daemon, *names: str) -> None:
     """Call the jobs once, as the clockwork does, those named or all."""
     for name, job in app.jobs().items():
         if not names or name in names:
@@ -181,7 +195,7 @@ def test_r1_bad_settings_leave_the_old_ones_live_and_say_so(
 
 def test_r1_what_was_missing_is_noticed_when_it_comes(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Refused settings are tried again now and then, for no file of theirs need change for them to become right."""
-    monkeypatch.setattr("classifier.app.RETRY_REFUSED_S", 0.0)
+    monkeypatch.setattr("classifier.daemon.RETRY_REFUSED_S", 0.0)
     with open_app(world.config) as app:
         world.write(_without_model(world))
         assert not app.reload()
@@ -244,6 +258,87 @@ def test_r3_times_of_retries_outlive_a_reload(world: World) -> None:
 
         assert app.ledger.outbox(states=["pending"], limit=5) == before
         assert before[0].attempts == 1
+
+
+def test_r3_a_secret_is_rotated_by_a_reload(world: World) -> None:
+    """The message that failed under the old secret comes again, the same bytes, signed with both."""
+    world.receiver.answers = [(500, {}, b"")]
+    new = "whsec_" + base64.b64encode(bytes(range(32))).decode()
+    with open_app(world.config) as app:
+        world.drop()
+        turn(app, "scan")
+        turn(app, "scan", "deliver desk")
+        world.write(secret=f"{new} {world.receiver.secret}")
+        assert app.reload()
+        assert app.ledger.recover("desk", app.clock() - dt.timedelta(hours=1), app.clock()) == 1
+        turn(app, "deliver desk")
+    first, second = world.receiver.requests
+
+    assert (first.headers["webhook-id"], first.body) == (second.headers["webhook-id"], second.body)
+    assert [len(request.headers["webhook-signature"].split()) for request in (first, second)] == [1, 2]
+    assert len(world.receiver.verified()) == 2  # by whoever still has the old one
+    Webhook(new).verify(second.body, second.headers)
+
+
+def test_r3_the_state_of_an_endpoint_outlives_a_reload(world: World) -> None:
+    """It is in the ledger: an endpoint that said that it is gone stays disabled, whatever is said of it elsewhere."""
+    world.receiver.answers = [(410, {}, b"")]
+    with open_app(world.config) as app:
+        world.drop()
+        turn(app, "scan")
+        turn(app, "scan", "deliver desk")
+        before = app.ledger.health("desk")
+        world.write(delivery="retry_s = [0.01]\ndisable_after_s = 1")
+        assert app.reload()
+        turn(app, "deliver desk")
+
+        assert before.state is EndpointState.DISABLED
+        assert app.ledger.health("desk") == before
+        assert len(world.receiver.requests) == 1
+
+
+def test_r3_a_reload_neither_refills_a_rate_limit_nor_waits_for_it(world: World) -> None:
+    """The same limit goes on where it was; another one counts at once, also for who waits for the old."""
+    slow = "rate_per_s = 0.001\nburst = 1"
+    world.write(rate=slow)
+    with open_app(world.config) as app:
+        world.drop()
+        world.drop()
+        turn(app, "scan")
+        turn(app, "scan")
+        sending = threading.Thread(target=turn, args=(app, "deliver desk"))
+        sending.start()
+        wait_for(lambda: len(world.receiver.requests) == 1)
+        world.write(rate=slow, delivery="jitter = 0")
+        assert app.reload()
+        sending.join(WAIT_S)
+        assert not sending.is_alive()
+        assert app.work.deliver.limits["desk"].wait_s(app.clock()) > 900
+        world.write()
+        assert app.reload()
+        turn(app, "deliver desk")
+
+    assert len(world.receiver.verified()) == 2
+
+
+def test_r1_a_change_that_the_ledger_holds_up_is_not_lost(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Since when a secret is an older one is written down first; while that cannot be, the old settings stay."""
+    monkeypatch.setattr("classifier.adapters.ledger.BUSY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("classifier.daemon.RETRY_REFUSED_S", 0.0)
+    with open_app(world.config) as app:
+        before = app.work
+        with _ledger_locked(world):
+            world.write(rules="", endpoints="desk wire")
+            assert not app.reload()
+            assert app.work is before
+            assert app.health.reasons() == (Reason.LEDGER_ERROR,)
+        turn(app, "settings")
+
+        assert app.endpoint_ids == ("desk", "wire")
+        assert app.health.reasons() == ()
+    assert [line for line in caplog.messages if "settings refused: " in line and "database is locked" in line]
 
 
 # -- models ----------------------------------------------------------------------------------------------------------

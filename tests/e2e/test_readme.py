@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from classifier.adapters.webhook import AllowedRange, Endpoint, HttpSender
+from classifier.adapters.webhook import Endpoint, HttpSender
+from classifier.addresses import parse_allowed
 from classifier.alerts import MessageId
 from classifier.app import check_settings, utc_now
 from classifier.delivery import Message, Result
-from classifier.settings import parse_allowed
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -130,7 +130,7 @@ def test_receiver_snippet_verifies_what_the_daemon_sends(tmp_path: Path) -> None
             id="desk",
             url=f"http://127.0.0.1:{port}/",
             keys=(key,),
-            allow=(AllowedRange(*parse_allowed(f"127.0.0.1/32:{port}")),),
+            allow=(parse_allowed(f"127.0.0.1/32:{port}"),),
         )
         return HttpSender([endpoint], clock=utc_now, total_timeout_s=5, connect_timeout_s=2).send(message, 1).result
 

@@ -7,6 +7,7 @@ import pytest
 
 from classifier import Bands, Example, Model, ModelError, Training, evaluate, parse_taxonomy
 from classifier.comparison import METRICS, Change, compare
+from classifier.rows import Rows
 
 
 def _example(name: str, text: str, *labels: str, unknown: tuple[str, ...] = ()) -> Example:
@@ -86,8 +87,9 @@ def test_a_figure_that_one_model_does_not_have_has_no_difference(before: Model, 
 def test_models_of_other_labels_are_refused(before: Model) -> None:
     """The message names the labels that only one of them has."""
     facets = [{"id": "sector", "label": [{"id": "charging"}, {"id": "tidal"}]}]
+    n_terms = len(before.vectorizer.terms)
     other = dataclasses.replace(
-        before, taxonomy=parse_taxonomy({"facet": facets}), weights=np.zeros((1, 2), np.float32)
+        before, taxonomy=parse_taxonomy({"facet": facets}), rows=Rows.of(np.zeros((n_terms, 2)), np.zeros(n_terms))
     )
 
     with pytest.raises(ModelError, match=r"other labels than small@.*: city, plan, province, subsidy, tidal, wind"):

@@ -7,11 +7,30 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from javascript import JsVerifier
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from classifier import parse_secret, verify
 from classifier.alerts import MessageId
-from classifier.delivery import SCHEDULE, Dead, Delivered, Outcome, Result, RetryAt, RetryPolicy, next_step, sign
+from classifier.delivery import (
+    SCHEDULE,
+    Dead,
+    Delivered,
+    EndpointHealth,
+    EndpointState,
+    Outcome,
+    RateLimit,
+    Result,
+    RetryAt,
+    RetryPolicy,
+    Step,
+    disabled,
+    enabled,
+    fingerprint,
+    next_health,
+    next_step,
+    sign,
+)
 
 NOW = dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
 POLICY = RetryPolicy()
@@ -75,6 +94,82 @@ def test_next_step_is_always_later_and_never_beyond_a_day(
     assert 0 < wait <= 86_400 * 1.2
 
 
+_OUTCOMES = st.builds(
+    Outcome,
+    result=st.sampled_from(list(Result)),
+    status=st.none() | st.sampled_from([200, 400, 404, 410, 429, 500, 503]),
+    retry_after=st.none() | st.timedeltas(dt.timedelta(0), dt.timedelta(days=200)),
+    detail=st.just("x"),
+)
+_STEPS = st.sampled_from([Delivered(), RetryAt(NOW), Dead()])
+
+
+@given(st.lists(st.tuples(_OUTCOMES, _STEPS, st.integers(-100_000, 1_000_000)), max_size=40))
+def test_next_health_keeps_its_promises_whatever_happens(tries: list[tuple[Outcome, Step, int]]) -> None:
+    """
+    A disabled endpoint stays so; a success clears what was held against the others; a pause is bounded; a change of
+    state has a time and a reason.
+    """
+    health, now = EndpointHealth(), NOW
+    for outcome, step, seconds in tries:
+        now += dt.timedelta(seconds=seconds)
+        before, health = health, next_health(POLICY, health, outcome, step, now)
+
+        if before.state is EndpointState.DISABLED:
+            assert health.state is EndpointState.DISABLED
+        elif outcome.result is Result.DELIVERED:
+            assert (health.state, health.failures, health.failing_since) == (EndpointState.WORKING, 0, None)
+            assert (health.paused_until, health.delivered_at) == (None, now)
+        else:
+            assert health.failures >= 1
+            assert health.failed_at == now
+            assert health.state is EndpointState.DISABLED or outcome.status != 410
+        assert health.paused_until is None or health.paused_until - now <= POLICY.retry_after_cap
+        if health.state is not before.state:
+            assert health.changed_at == now
+            assert health.reason
+
+
+def test_enabled_and_disabled_change_what_needs_it_and_nothing_else() -> None:
+    """Twice is once; enabling forgets failures and pauses also where the state stays."""
+    off = disabled(EndpointHealth(failures=3, failing_since=NOW), "by hand", NOW)
+    later = NOW + dt.timedelta(hours=1)
+
+    assert (off.state, off.reason, off.changed_at, off.failures) == (EndpointState.DISABLED, "by hand", NOW, 3)
+    assert disabled(off, "again", later) == off
+    on = enabled(off, "by hand", later)
+    assert (on.state, on.changed_at, on.failures, on.failing_since) == (EndpointState.WORKING, later, 0, None)
+    assert enabled(on, "again", NOW) == on
+    assert enabled(EndpointHealth(paused_until=later), "by hand", NOW) == EndpointHealth()
+
+
+@given(
+    st.floats(0.01, 1_000),
+    st.integers(1, 50),
+    st.lists(st.floats(-10, 100), min_size=1, max_size=100),
+)
+def test_rate_limit_allows_no_more_than_burst_and_rate(rate: float, burst: int, pauses: list[float]) -> None:
+    """However the calls are spread and the clock jumps; the wait it tells is enough."""
+    limit, now, forward, taken, wait = RateLimit(rate, burst), NOW, 0.0, 0, 0.0
+    for pause in pauses:
+        now += dt.timedelta(seconds=pause)
+        forward += max(pause, 0.0)
+        while not (wait := limit.wait_s(now)):
+            limit.count()
+            taken += 1
+            assert taken <= burst + forward * rate + 1e-3 * len(pauses)
+        assert 0 < wait <= 1 / rate
+    now += dt.timedelta(seconds=wait + 1e-6)
+    assert limit.wait_s(now) == 0
+
+
+def test_fingerprint_tells_keys_apart_and_says_nothing_of_them() -> None:
+    """16 hex digits."""
+    assert fingerprint(KEY) != fingerprint(bytes(32))
+    assert len(fingerprint(KEY)) == 16
+    assert fingerprint(KEY) not in KEY.hex()
+
+
 @given(st.binary(max_size=200), st.text("abc_0123", min_size=1))
 def test_sign_is_verified_by_the_reference_library(body: bytes, name: str) -> None:
     """Standard Webhooks' own code accepts the signature, and ours agrees with it."""
@@ -84,6 +179,33 @@ def test_sign_is_verified_by_the_reference_library(body: bytes, name: str) -> No
 
     assert Webhook(SECRET).verify(signed, headers) == {"body": body.hex()}
     assert verify(KEY, headers.get, signed, now)
+
+
+def test_w13_the_reference_library_of_another_language_verifies_too(standardwebhooks_js: JsVerifier) -> None:
+    """Either signature of a rotation is accepted, and what was changed is refused, as by its Python sister."""
+    now = dt.datetime.now(dt.UTC)  # noqa: TID251 - the library reads the clock
+    old, new = KEY, bytes(range(100, 164))
+    body = json.dumps({"text": "caf\u00e9 \u65b0\u80fd\u6e90 \u2028 \U0001f50b"}, ensure_ascii=False).encode()
+    both, late = (sign([new, old], MessageId("msg_1"), moment, body) for moment in (now, now - dt.timedelta(minutes=6)))
+    cases = [
+        (old, both, body),
+        (new, both, body),
+        (bytes(32), both, body),
+        (old, both, body + b" "),
+        (old, both | {"webhook-id": "msg_2"}, body),
+        (old, late, body),
+    ]
+
+    assert standardwebhooks_js(cases) == [True, True, False, False, False, False]
+    assert [_verifies(*case) for case in cases] == [True, True, False, False, False, False]
+
+
+def _verifies(key: bytes, headers: dict[str, str], body: bytes) -> bool:
+    try:
+        Webhook(base64.b64encode(key).decode()).verify(body, headers)
+    except WebhookVerificationError:
+        return False
+    return True
 
 
 def test_sign_is_right_for_any_time_zone() -> None:

@@ -22,7 +22,7 @@ class Seconds:
         return self.now
 
 
-def _fail(error: Exception) -> None:
+def _fail(error: BaseException) -> None:
     raise error
 
 
@@ -34,9 +34,10 @@ def _fail(error: Exception) -> None:
         (LedgerError("x", "y"), Reason.LEDGER_ERROR),
         (ArticleError("x", "unreadable", "y"), Reason.FOLDER_ERROR),
         (OSError(5, "x"), Reason.JOB_FAILED),
+        (SystemExit(3), Reason.JOB_FAILED),
     ],
 )
-def test_a_reason_stands_until_the_same_job_succeeds(error: Exception, reason: Reason) -> None:
+def test_a_reason_stands_until_the_same_job_succeeds(error: BaseException, reason: Reason) -> None:
     """Another job's success does not clear it."""
     health = Health(Seconds(), scan_within_s=10)
     with pytest.raises(type(error)):

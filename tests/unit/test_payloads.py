@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import any_text, newsy_text
 
-from classifier import Article, ArticleError, Match, Model, Training, parse_article, parse_rules
+from classifier import Article, ArticleError, Match, Model, Tag, Tags, Training, parse_article, parse_rules
 from classifier.alerts import Alert, Evidence, Quote, make_alert, message_id
-from classifier.payloads import MAX_BYTES, render
-from classifier.tags import Band, Tag, Tags
+from classifier.payloads import MAX_BYTES, render, render_notice
+from classifier.tags import Band
 
 NOW = dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
 PAGE = (
@@ -150,3 +150,35 @@ def test_render_keeps_titles_short(small_training: Training, title: str) -> None
     article = parse_article(f"{title[:290]}\n\nThe mayor of the city said operators receive a subsidy.".encode())
 
     assert len(json.loads(render(_alert(small_training.model, article)))["data"]["article"]["title"]) <= 500
+
+
+@given(st.text(min_size=400, max_size=700).map(lambda text: text * 300))
+def test_w14_a_huge_headline_is_cut_between_characters_and_said_to_be(small_training: Training, headline: str) -> None:
+    """200 KB of anything, lone surrogates and line separators included, become valid JSON of bounded size."""
+    alert = _alert(small_training.model, parse_article(PAGE.encode(), "a.txt"))
+    body = render(replace(alert, article=replace(alert.article, title=headline)))
+    data = json.loads(body.decode("utf-8", "strict"))["data"]
+
+    assert len(body) <= MAX_BYTES
+    assert len(data["article"]["title"]) <= 500
+    assert data["truncated"] == data["article"]["title"].endswith("\u2026")
+    assert b"\xe2\x80\xa8" not in body
+
+
+def test_w14_a_score_that_is_no_number_is_never_sent(small_training: Training) -> None:
+    """JSON has no NaN: making the bytes fails, and the pipeline turns that into a rejected file."""
+    alert = _alert(small_training.model, parse_article(PAGE.encode(), "a.txt"))
+    tags = Tags({"sectors": (Tag("charging", float("nan"), Band.ALERT),)})
+
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        render(replace(alert, tags=tags))
+
+
+@given(any_text)
+def test_render_notice_is_valid_json_whatever_the_reason(reason: str) -> None:
+    """And on one line, without control or direction characters."""
+    body = render_notice("desk", before="working", state="failing", reason=reason, facts={"failures": 4}, now=NOW)
+    envelope = json.loads(body.decode())
+
+    assert (envelope["type"], envelope["data"]["failures"]) == ("endpoint.failing", 4)
+    assert not set(body.decode()) & set("\x00\x1b\x7f\u202e\u2066\u200b\ufeff\n\r")

@@ -9,7 +9,7 @@ from fakes import FakeClock, FakeInbox, FakeLedger, FakeSender
 from classifier import Match, Model, RuleSet, Tags, Training, parse_rules
 from classifier.delivery import Outcome, Result, RetryPolicy
 from classifier.errors import LedgerError
-from classifier.pipeline import Deliver, Ingest
+from classifier.pipeline import Deliver, Ingest, Judge
 from classifier.ports import Rejected
 
 ARTICLE = b"City Pays\n\nThe mayor of the city said operators receive a subsidy for new charging piles beside the road."
@@ -26,6 +26,7 @@ class World:
     clock: FakeClock
     ingest: Ingest
     deliver: Deliver
+    model: Model
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def world(clock: FakeClock, small_training: Training) -> World:
         model.taxonomy,
         ["desk", "wire"],
     )
-    ingest = Ingest(inbox=inbox, ledger=ledger, model=model, rules=rules, clock=clock)
+    ingest = Ingest(inbox=inbox, ledger=ledger, judge=Judge(model, rules), clock=clock)
     deliver = Deliver(
         ledger=ledger,
         sender=sender,
@@ -47,7 +48,7 @@ def world(clock: FakeClock, small_training: Training) -> World:
         clock=clock,
         jitter=lambda: 0.0,
     )
-    return World(inbox, ledger, sender, clock, ingest, deliver)
+    return World(inbox, ledger, sender, clock, ingest, deliver, model)
 
 
 def test_ingest_gives_every_file_one_verdict(world: World) -> None:
@@ -98,7 +99,7 @@ def test_a_fault_of_ours_with_one_file_does_not_keep_the_others_waiting(world: W
             raise ZeroDivisionError
 
     world.inbox.files = {"a.txt": ARTICLE, "b.txt": b"\x89PNG"}
-    report = replace(world.ingest, rules=Faulty(())).run()
+    report = replace(world.ingest, judge=Judge(world.model, Faulty(()))).run()
 
     assert dict(report.files) == {"rejected": 2}
     assert world.ledger.audit().rejections == {"failed": 1, "binary": 1}

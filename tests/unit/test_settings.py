@@ -11,15 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from classifier import ConfigError, Taxonomy
+from classifier.addresses import parse_allowed, url_fault
 from classifier.errors import Problem
 from classifier.settings import (
     CheckedSettings,
     Settings,
     load_settings,
-    parse_allowed,
     parse_settings,
     settings_schema,
-    url_fault,
 )
 
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
@@ -152,7 +151,7 @@ def test_missing_variables_and_files_are_told(tmp_path: Path, taxonomy: Taxonomy
 )
 def test_url_fault_refuses_addresses_that_mislead(url: str, fault: str | None) -> None:
     """The text never repeats the address: it is a secret."""
-    found = url_fault(url, allows_private=False)
+    found = url_fault(url)
 
     assert (found is None) if fault is None else (found is not None and fault in found and url not in found)
 
@@ -163,7 +162,7 @@ def test_http_is_allowed_for_a_range_that_is_named(tmp_path: Path, taxonomy: Tax
     assert "http sends alerts in the clear" in _problems(tmp_path, taxonomy, text)[0].message
     checked = _load(tmp_path, taxonomy, text + 'allow = ["10.0.0.0/24:8080"]\n')
 
-    assert [(str(network), port) for network, port in checked.receivers[0].allow] == [("10.0.0.0/24", 8080)]
+    assert [(str(item.network), item.port) for item in checked.receivers[0].allow] == [("10.0.0.0/24", 8080)]
 
 
 @pytest.mark.parametrize("text", ["10.0.0.0/24", "10.0.0.1/24:80", "x:80", "10.0.0.0/24:0", "10.0.0.0/24:70000", "::1"])
@@ -175,7 +174,7 @@ def test_parse_allowed_refuses_what_is_no_range_with_a_port(text: str) -> None:
 
 def test_parse_allowed_reads_both_families() -> None:
     """IPv6 stands in brackets."""
-    assert [str(parse_allowed(text)[0]) for text in ("127.0.0.1/32:1", "[fd00::/8]:443")] == [
+    assert [str(parse_allowed(text).network) for text in ("127.0.0.1/32:1", "[fd00::/8]:443")] == [
         "127.0.0.1/32",
         "fd00::/8",
     ]
@@ -317,13 +316,15 @@ def test_r1_a_hostile_file_neither_blocks_nor_fills_the_memory(tmp_path: Path, t
 
 
 def test_r1_a_device_in_the_place_of_a_secret_is_refused(tmp_path: Path, taxonomy: Taxonomy) -> None:
-    """Whoever names /dev/zero as file of a secret gets a line, not a full memory."""
-    lines = '[[endpoint]]\nid = "d"\nurl_file = "/dev/zero"\nsecret_file = "large"\n'
+    """Whoever names /dev/zero as file of a secret, or a pipe as authorities, gets a line at once."""
+    lines = '[[endpoint]]\nid = "d"\nurl_file = "/dev/zero"\nsecret_file = "large"\nca_file = "pipe"\n'
     (tmp_path / "large").write_text("x" * 10_001)
+    os.mkfifo(tmp_path / "pipe")
 
     assert [str(problem) for problem in _problems(tmp_path, taxonomy, lines)] == [
         "endpoint[0].url_file: cannot be read: it is no regular file",
         "endpoint[0].secret_file: cannot be read: it has more than 10000 bytes",
+        "endpoint[0].ca_file: cannot be read: it is no regular file",
     ]
 
 
@@ -370,3 +371,37 @@ def test_schema_describes_every_setting() -> None:
         "Seconds a file must stay unchanged"
         in schema["$defs"]["FolderSettings"]["properties"]["settle_s"]["description"]
     )
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        pytest.param('id = "a\\u001b[31m"', "endpoint[0].id: an id has no control characters", id="escape-in-id"),
+        pytest.param("rate_per_s = 0", "endpoint[0].rate_per_s: Input should be greater than 0", id="no-rate"),
+        pytest.param("burst = 0", "endpoint[0].burst: Input should be greater than or equal to 1", id="no-burst"),
+        pytest.param('ca_file = "nowhere"', "endpoint[0].ca_file: cannot be read: No such file", id="no-ca-file"),
+        pytest.param('ca_file = "empty"', "endpoint[0].ca_file: there is no certificate in PEM form in it", id="no-ca"),
+        pytest.param('ca_file = "a\\u0000"', "endpoint[0].ca_file: cannot be read: this is no path", id="no-path"),
+        pytest.param(f'secret = "{" ".join([SECRET] * 11)}"', "11 secrets, at most 10 are allowed", id="many-secrets"),
+        pytest.param("headers = {}", "endpoint[0].headers: no such key", id="headers"),
+    ],
+)
+def test_r1_faults_of_endpoints_are_told_with_their_place(
+    tmp_path: Path, taxonomy: Taxonomy, lines: str, message: str
+) -> None:
+    """One line each."""
+    (tmp_path / "empty").write_text("")
+    given = {"id": '"desk"', "url": '"https://x.example"', "secret": f'"{SECRET}"'}
+    given.pop(lines.split(maxsplit=1)[0], None)
+    table = "\n".join([*(f"{key} = {value}" for key, value in given.items()), lines])
+    [problem] = _problems(tmp_path, taxonomy, f"[[endpoint]]\n{table}\n")
+
+    assert message in str(problem)
+
+
+def test_r1_ops_to_names_endpoints(tmp_path: Path, taxonomy: Taxonomy) -> None:
+    """A misspelt one would never be told."""
+    text = f'[delivery]\nops_to = ["ops"]\n[[endpoint]]\nid = "op"\nurl = "https://x.example"\nsecret = "{SECRET}"\n'
+    [problem] = _problems(tmp_path, taxonomy, text)
+
+    assert str(problem) == "delivery.ops_to[0]: there is no endpoint 'ops'"

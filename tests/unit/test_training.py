@@ -29,7 +29,7 @@ def test_train_gives_the_same_id_for_the_same_data_and_seed(small_training: Trai
     first, second = (train(_examples(), TAXONOMY, spec=SPEC, seed=3) for _ in range(2))
 
     assert first.model.id == second.model.id
-    assert first.model.weights.tobytes() == second.model.weights.tobytes()
+    assert first.model.rows.numbers.tobytes() == second.model.rows.numbers.tobytes()
     assert first.model.id != small_training.model.id
 
 

@@ -1,0 +1,135 @@
+"""The real daemon with a small model, in a folder of its own, and what can be asked about it from outside."""
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from receiver import Receiver
+
+from classifier import Training, save_model
+
+WAIT_S = 60.0
+PNG = b"\x89PNG\r\n\x1a\n"
+PHRASES = (
+    "new charging piles and charging stations for cars stand beside the road; operators receive a subsidy",
+    "turbines of the wind farm turn above the sea; the action plan sets goals and a roadmap for the coming years",
+)
+RULES = """
+[[rule]]
+id = "any"
+sectors = ["charging", "wind"]
+bands = ["alert", "review"]
+to = ["desk"]
+"""
+
+
+def page(number: int) -> bytes:
+    """Return an article that meets the rule, another one for every number."""
+    words = " ".join("abcdefghij"[int(digit)] * 3 for digit in str(number))
+    return f"Headline {words}\n\nNews {words}: {PHRASES[number % 2]}.\n".encode()
+
+
+def poll(condition: Callable[[], object], what: str = "it") -> None:
+    """Wait until the condition holds; fail when it does not in time."""
+    deadline = time.monotonic() + WAIT_S
+    while not condition():
+        assert time.monotonic() < deadline, f"{what}: not within {WAIT_S:g} s"
+        time.sleep(0.02)
+
+
+class Rig:
+    """A folder with settings, a model, an inbox and, later, a ledger and a log."""
+
+    def __init__(self, base: Path, receiver: Receiver, training: Training) -> None:
+        self.base = base
+        self.receiver = receiver
+        self.inbox = base / "inbox"
+        self.config = base / "classifier.toml"
+        self.database = base / "classifier.db"
+        self.log = base / "daemon.log"
+        self.inbox.mkdir(exist_ok=True)
+        save_model(base / "model", training.model, training.pipeline, {}, "")
+        self.configure()
+
+    def configure(
+        self, *, folder: str = "settle_s = 0\nscan_every_s = 0.1", delivery: str = "", extra: str = ""
+    ) -> None:
+        """Write the settings, whole at once."""
+        draft = self.config.with_name(".draft")
+        draft.write_text(
+            f'{extra}\n[folder]\npath = "inbox"\n{folder}\n[model]\npath = "model"\n'
+            f"[delivery]\ncheck_every_s = 0.05\n{delivery}\n{RULES}\n"
+            f'[[endpoint]]\nid = "desk"\nurl = "{self.receiver.url}"\nsecret = "{self.receiver.secret}"\n'
+            f'allow = ["127.0.0.1/32:{self.receiver.port}"]\n',
+            encoding="utf-8",
+        )
+        draft.rename(self.config)
+
+    def drop(self, name: str, content: bytes) -> Path:
+        """Put a file into the inbox as a careful program does."""
+        draft = self.inbox / f".{name}"
+        draft.write_bytes(content)
+        return draft.rename(self.inbox / name)
+
+    @contextmanager
+    def daemon(self, command: str = "watch", **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+        """Run the daemon; killed at the end if it is still there."""
+        with self.log.open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "classifier", command, "-c", str(self.config)],
+                stdout=log,
+                stderr=log,
+                env=os.environ | environment,
+            )
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+
+    def stop(self, process: "subprocess.Popen[bytes]") -> int:
+        """End the daemon as a service manager does; return its exit code."""
+        process.send_signal(signal.SIGTERM)
+        return process.wait(WAIT_S)
+
+    def said(self) -> str:
+        """Return the log."""
+        return self.log.read_text(encoding="utf-8", errors="replace") if self.log.exists() else ""
+
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        """Look into the ledger; nothing while there is none."""
+        try:
+            with sqlite3.connect(f"file:{self.database}?mode=ro", uri=True, timeout=10) as connection:
+                return connection.execute(query).fetchall()
+        except sqlite3.OperationalError:
+            return []
+
+    def states(self) -> dict[str, str]:
+        """Return file name to state."""
+        return dict(self.rows("SELECT path, state FROM files"))
+
+    def count(self, table: str, where: str = "1") -> int:
+        """Count rows."""
+        found = self.rows(f"SELECT count(*) FROM {table} WHERE {where}")  # noqa: S608 - of this test's own making
+        return int(found[0][0]) if found else 0
+
+    def audit(self) -> dict[str, Any]:
+        """Return what `classifier audit` says; it must find no fault."""
+        result = subprocess.run(
+            [sys.executable, "-m", "classifier", "audit", "-c", str(self.config), "--json"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert result.returncode == 0, result.stdout + result.stderr
+        books: dict[str, Any] = json.loads(result.stdout)
+        return books
