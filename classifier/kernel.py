@@ -591,9 +591,9 @@ def _look_up(folded, starts, ends, n, hashes, numbers, infos, seed, slots, recor
 
 
 @inlined
-def _find(pair, slots):  # pragma: no cover - compiled
-    """Return what a pair of numbers leads to, -1 when it is not there."""
-    s = np.int64(_mix(pair) >> (np.uint64(64) - np.uint64(trailing_zeros(np.uint64(slots.size)))))
+def _find(pair, h, slots):  # pragma: no cover - compiled
+    """Return what a pair of numbers with hash *h* leads to, -1 when it is not there."""
+    s = np.int64(h >> (np.uint64(64) - np.uint64(trailing_zeros(np.uint64(slots.size)))))
     while slots[s]:
         if slots[s] >> _PAIR_BITS == pair:
             return np.int64(slots[s] & _PAIR_MASK)
@@ -642,7 +642,7 @@ def _walk(
                 best, end = node, at
             if at >= n or numbers[at] == 0:
                 break
-            edge = _find(_pair(node, numbers[at]), edge_slots)
+            edge = _find(_pair(node, numbers[at]), _mix(_pair(node, numbers[at])), edge_slots)
             if edge < 0:
                 break
             node = edge
@@ -655,11 +655,15 @@ def _walk(
 
 
 @inlined
-def _weigh(touched, n, counts, values, idf, scales, rows, logs, sums):  # pragma: no cover - compiled
-    """Add up the weight rows of the terms counted, divide by the length of their vector, and set the counts to zero."""
-    width = sums.size
+def _weigh(touched, begin, n, counts, values, idf, scales, rows, logs):  # pragma: no cover - compiled
+    """
+    Write what to multiply the row of each term counted by, ask for the rows, and set the counts to zero.
+
+    Returns the length of the text's vector.
+    """
+    width = rows.shape[1]
     total = np.float32(0)
-    for k in range(n):
+    for k in range(begin, begin + n):
         term = np.uint64(touched[k])
         for column in range(0, width, 2 * COLUMNS):
             prefetch(rows, np.int64(term) * width + column)
@@ -669,17 +673,24 @@ def _weigh(touched, n, counts, values, idf, scales, rows, logs, sums):  # pragma
         value = log * idf[term]
         total += value * value
         values[k] = value * scales[term]
+    return np.sqrt(total)
+
+
+@inlined
+def _add_up(touched, begin, n, values, length, rows, sums):  # pragma: no cover - compiled
+    """Add up the rows of the terms, each times its value, and divide by the length of the vector."""
     while n % ROWS_AT_ONCE:
-        touched[n] = 0
-        values[n] = 0
+        touched[begin + n] = 0
+        values[begin + n] = 0
         n += 1
+    width = sums.size
     for column in range(0, width, COLUMNS):
         for k in range(COLUMNS):
             sums[column + k] = 0
-        for k in range(0, n, ROWS_AT_ONCE):
+        for k in range(begin, begin + n, ROWS_AT_ONCE):
             add_rows(sums, rows, column, touched, values, k)
-    if total > 0:
-        scale = np.float32(1) / np.sqrt(total)
+    if length > 0:
+        scale = np.float32(1) / length
         for column in range(width):
             sums[column] *= scale
 
@@ -714,6 +725,9 @@ def run(raw, begins, ends_, tables, scratch, sums, facts):  # pragma: no cover -
     has_lexicon, has_pairs = node_ends.size > 1, tables.has_pairs
     pair_shift = np.uint64(58) - np.uint64(trailing_zeros(np.uint64(pair_filter.size)))
     slot_shift = np.uint64(64) - np.uint64(trailing_zeros(np.uint64(pair_slots.size)))
+    # The rows of a text are added up after the next one has been counted: until then they have come from memory.
+    room = touched.size // 2
+    begin, last, n_last, norm = np.int64(0), np.int64(-1), np.int64(0), np.float32(0)
     for d in range(begins.size):
         size = _fold(raw, begins[d], ends_[d], folded, pages, entries, sequences, blank_entities, False)
         if size < 0:
@@ -722,7 +736,7 @@ def run(raw, begins, ends_, tables, scratch, sums, facts):  # pragma: no cover -
         n, has_underscores = _cut(folded, size, starts, ends, False)
         _look_up(folded, starts, ends, n, hashes, numbers, infos, seed, slots, records)
         n_words, n_known, n_frequent = np.int64(0), np.int64(0), np.int64(0)
-        n_touched = np.int64(0)
+        n_touched = begin = room - begin  # the two halves of the list take turns
         counts[nothing] = 1  # so that it is never touched for the first time
         for k in range(n):
             start = np.int64(starts[k])
@@ -769,21 +783,25 @@ def run(raw, begins, ends_, tables, scratch, sums, facts):  # pragma: no cover -
             for k in range(1, n_tokens):
                 h = _mix(_pair(tokens[k - 1], tokens[k]))
                 places[n_places] = k
+                hashes[n_places] = h
                 n_places += _filtered(h, pair_filter, pair_shift)
             for p in range(n_places):
+                prefetch(pair_slots, np.int64(hashes[p] >> slot_shift))
+            for p in range(n_places):
                 k = np.int64(places[p])
-                if p + 8 < n_places:
-                    ahead = np.int64(places[p + 8])
-                    h = _mix(_pair(tokens[ahead - 1], tokens[ahead]))
-                    prefetch(pair_slots, np.int64(h >> slot_shift))
-                at = _find(_pair(tokens[k - 1], tokens[k]), pair_slots)
+                at = _find(_pair(tokens[k - 1], tokens[k]), hashes[p], pair_slots)
                 if at >= 0:
                     term = np.uint64(at)
                     touched[n_touched] = term
                     n_touched += counts[term] == 0
                     counts[term] += 1
         facts[d, 0], facts[d, 1], facts[d, 2] = n_words, n_known, n_frequent
-        _weigh(touched, n_touched, counts, values, idf, scales, rows, logs, sums[d])
+        if last >= 0:
+            _add_up(touched, room - begin, n_last, values, norm, rows, sums[last])
+        last, n_last = d, n_touched - begin
+        norm = _weigh(touched, begin, n_last, counts, values, idf, scales, rows, logs)
+    if last >= 0:
+        _add_up(touched, begin, n_last, values, norm, rows, sums[last])
 
 
 @compiled
@@ -1042,17 +1060,19 @@ class Kernel:
         needed = longest + longest // 2 + 16 * LANES
         if kept is None or kept.folded.size < needed:
             runs = needed // 2 + 2
+            tokens = runs * (1 + self._most_concepts)
+            terms = 2 * (2 * tokens + ROWS_AT_ONCE)  # of two texts; each token and each pair may be one
             kept = Scratch(
                 folded=np.empty(needed, np.uint8),
                 starts=np.empty(runs, np.int32),
                 ends=np.empty(runs, np.int32),
                 numbers=np.empty(runs, np.int32),
-                tokens=np.empty(runs * (1 + self._most_concepts), np.int32),
-                touched=np.empty(2 * runs * (1 + self._most_concepts) + ROWS_AT_ONCE, np.int32),
-                hashes=np.empty(runs, np.uint64),
                 infos=np.empty(runs, np.uint64),
-                places=np.empty(runs * (1 + self._most_concepts), np.int32),
-                values=np.empty(2 * runs * (1 + self._most_concepts) + ROWS_AT_ONCE, np.float32),
+                hashes=np.empty(tokens, np.uint64),
+                places=np.empty(tokens, np.int32),
+                tokens=np.empty(tokens, np.int32),
+                touched=np.empty(terms, np.int32),
+                values=np.empty(terms, np.float32),
                 counts=np.zeros(len(self._tables.idf) + 1, np.int32),
             )
             self._local.scratch = kept

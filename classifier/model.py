@@ -7,7 +7,9 @@ Keeps: no file, no scikit-learn, no pickle; the same text always gives the same 
 with.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING, cast
@@ -190,36 +192,11 @@ class Model:
         Raises:
             ModelError: the model has no such label.
         """
-        if label not in self.labels:
-            raise ModelError(self.name, f"no label {label!r}; it has {', '.join(self.labels)}")
-        column = self.labels.index(label)
-        page = _Page(text)
-        found = [(CONCEPT_PREFIX + name, span) for name, span in self.lexicon.find(page.normal)]
-        vector = self.vectorizer.transform(page.normal, [term for term, _ in found])
-        weights = vector.values * self.rows.column(column)[vector.indices]
-        places = self.vectorizer.find(page.normal, found)
-        contributions = [
-            Contribution(
-                term=self.vectorizer.terms[index],
-                phrases=tuple(dict.fromkeys(page.normal[slice(*span)].lower() for span in places[index])),
-                weight=float(weight),
-                spans=tuple(dict.fromkeys(page.to_original(*span) for span in places[index])),
-            )
-            for index, weight in zip(vector.indices.tolist(), weights.tolist(), strict=True)
-            if weight
-        ]
-        intercept = float(self.intercepts[column])
-        logit = sum((item.weight for item in contributions), intercept)
-        by_index = dict(zip(vector.indices.tolist(), weights.tolist(), strict=True))
-        return Explanation(
-            label=label,
-            score=float(_sigmoid(np.array([logit], np.float32))[0]),
-            logit=logit,
-            intercept=intercept,
-            terms=tuple(sorted((item for item in contributions if item.weight > 0), key=lambda item: -item.weight)),
-            against=tuple(sorted((item for item in contributions if item.weight < 0), key=lambda item: item.weight)),
-            sentences=tuple(_weigh_sentences(page, places, by_index)),
-        )
+        return self.explainer(text)(label)
+
+    def explainer(self, text: str | Article) -> Callable[[str], Explanation]:
+        """Return what does as `explain` for any label of one text: finding its words is most of the work."""
+        return _Page(self, text).explain
 
     def _read(self, texts: Sequence[Text]) -> "tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int32]]":
         """Return scores, relevance (n_texts,), and tokens, known and frequent ones (n_texts, 3)."""
@@ -269,36 +246,83 @@ def _given_text(text: str | Article) -> str:
 
 
 class _Page:
-    """A text to explain: as scored, and the way back to what the caller gave."""
+    """
+    A text to explain: its terms, where they stand, and the way back to what the caller gave.
 
-    def __init__(self, text: str | Article) -> None:
+    Attributes:
+        normal: the text as scored.
+        vector: its terms.
+        occurrences: by position in the vocabulary, what stands there in lower case and where in the original, each
+            once, in order; and the share of the term's weight that each sentence has, by its place in the original.
+        sentences: their texts by their places in the original; the two copies of a title are one.
+    """
+
+    def __init__(self, model: Model, text: str | Article) -> None:
+        self._model = model
         self.normal, self._normal = normalise_mapped(text.scored_text if isinstance(text, Article) else text)
-        self._article = text if isinstance(text, Article) else None
+        self._offsets = text.offsets if isinstance(text, Article) else None
+        self._length = len(text.full_text) if isinstance(text, Article) else 0
+        self._lead = len(text.scored_text) - self._length if isinstance(text, Article) else 0  # the title's first copy
+        found = [(CONCEPT_PREFIX + name, span) for name, span in model.lexicon.find(self.normal)]
+        self.vector = model.vectorizer.transform(self.normal, [term for term, _ in found])
+        spans = sentence_spans(self.normal)
+        starts, origins = [start for start, _ in spans], [self._to_original(*span) for span in spans]
+        self.sentences: dict[Span, str] = {}
+        for span, origin in zip(spans, origins, strict=True):
+            self.sentences.setdefault(origin, self.normal[slice(*span)])
+        self.occurrences = {
+            index: (
+                tuple(dict.fromkeys(self.normal[start:end].lower() for start, end in places)),
+                tuple(dict.fromkeys(self._to_original(*place) for place in places)),
+                Counter(origins[max(0, bisect_right(starts, start) - 1)] for start, _ in places),
+            )
+            for index, places in model.vectorizer.find(self.normal, found).items()
+        }
 
-    def to_original(self, start: int, end: int) -> Span:
-        span = self._normal.to_original(start, end)
-        if self._article is None:
-            return span
-        lead = len(self._article.scored_text) - len(self._article.full_text)  # the title that is there once more
-        start, end = (position if span[0] < lead else position - lead for position in span)
-        return self._article.offsets.to_original(start, min(end, len(self._article.full_text)))
+    def explain(self, label: str) -> Explanation:
+        """
+        Say why *label* got its score.
 
+        Raises:
+            ModelError: the model has no such label.
+        """
+        model = self._model
+        if label not in model.labels:
+            raise ModelError(model.name, f"no label {label!r}; it has {', '.join(model.labels)}")
+        column = model.labels.index(label)
+        weights = (self.vector.values * model.rows.column(column)[self.vector.indices]).tolist()
+        contributions = []
+        sums: dict[Span, float] = {}
+        for index, weight in zip(self.vector.indices.tolist(), weights, strict=True):
+            phrases, spans, shares = self.occurrences[index]
+            if weight:
+                term = model.vectorizer.terms[index]
+                contributions.append(Contribution(term=term, phrases=phrases, weight=weight, spans=spans))
+            each = weight / shares.total()
+            for origin, count in shares.items():
+                sums[origin] = sums.get(origin, 0.0) + each * count
+        intercept = float(model.intercepts[column])
+        logit = sum((item.weight for item in contributions), intercept)
+        ordered = sorted(sums, key=lambda origin: (-sums[origin], origin))
+        return Explanation(
+            label=label,
+            score=float(_sigmoid(np.array([logit], np.float32))[0]),
+            logit=logit,
+            intercept=intercept,
+            terms=tuple(sorted((item for item in contributions if item.weight > 0), key=lambda item: -item.weight)),
+            against=tuple(sorted((item for item in contributions if item.weight < 0), key=lambda item: item.weight)),
+            sentences=tuple(
+                Sentence(self.sentences[origin], *origin, sums[origin]) for origin in ordered if sums[origin] > 0
+            ),
+        )
 
-def _weigh_sentences(page: _Page, places: Mapping[int, list[Span]], weights: Mapping[int, float]) -> list[Sentence]:
-    """Share each term's weight among the sentences it stands in; the two copies of a title are one sentence."""
-    spans = sentence_spans(page.normal)
-    starts = np.array([start for start, _ in spans])
-    texts: dict[Span, str] = {}
-    sums: dict[Span, float] = {}
-    origins = [page.to_original(*span) for span in spans]
-    for span, origin in zip(spans, origins, strict=True):
-        texts.setdefault(origin, page.normal[slice(*span)])
-    for index, occurrences in places.items():
-        for start, _ in occurrences:
-            origin = origins[max(0, int(np.searchsorted(starts, start, side="right")) - 1)]
-            sums[origin] = sums.get(origin, 0.0) + weights[index] / len(occurrences)
-    ordered = sorted(sums, key=lambda origin: (-sums[origin], origin))
-    return [Sentence(texts[origin], *origin, sums[origin]) for origin in ordered if sums[origin] > 0]
+    def _to_original(self, start: int, end: int) -> Span:
+        start, end = self._normal.to_original(start, end)
+        if self._offsets is None:
+            return start, end
+        if start >= self._lead:
+            start, end = start - self._lead, end - self._lead
+        return self._offsets.to_original(start, min(end, self._length))
 
 
 def _is_leftover(text: Text) -> bool:

@@ -15,7 +15,7 @@ import hashlib
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache, partial
+from functools import cache
 from itertools import compress, islice
 
 from classifier.alerts import make_alert, message_id, notice_id
@@ -42,7 +42,8 @@ from classifier.ports import (
     Verdict,
     no_checkpoint,
 )
-from classifier.rules import RuleSet
+from classifier.rules import Match, RuleSet
+from classifier.tags import Tags
 
 LOOK_UP = 1_000  # versions asked of the ledger at once
 LOOK_AGAIN = dt.timedelta(seconds=5)  # in a backlog, what has come meanwhile waits no longer than about this
@@ -104,21 +105,20 @@ class Judge:
 
     def _score(self, article: Article, now: dt.datetime) -> Scored:
         tags = self.model.tag(article)
-        explain = cache(partial(self.model.explain, article))  # several rules may ask for the same label
         matches = self.rules.match(tags)
-        messages = []
-        for match in matches:
-            alert = make_alert(article, tags, match, model=self.model.reference, explain=explain, now=now)
-            body = render(alert)
-            rule = match.rule
-            messages += [
-                Message(id=message_id(article, rule.id, endpoint), endpoint_id=endpoint, rule_id=rule.id, body=body)
-                for endpoint in rule.to
-            ]
         headline = Headline(id=article.id, title=article.title, date=article.date, publisher=article.publisher)
-        return Scored(
-            article=headline, tags=tags, model=self.model.reference, matches=matches, messages=tuple(messages)
-        )
+        messages = tuple(self._messages(article, tags, matches, now)) if matches else ()
+        return Scored(article=headline, tags=tags, model=self.model.reference, matches=matches, messages=messages)
+
+    def _messages(self, article: Article, tags: Tags, matches: Sequence[Match], now: dt.datetime) -> Iterator[Message]:
+        explain = cache(self.model.explainer(article))  # several rules may ask for the same label
+        for match in matches:
+            rule = match.rule
+            body = render(make_alert(article, tags, match, model=self.model.reference, explain=explain, now=now))
+            for endpoint in rule.to:
+                yield Message(
+                    id=message_id(article, rule.id, endpoint), endpoint_id=endpoint, rule_id=rule.id, body=body
+                )
 
 
 @dataclass(slots=True)

@@ -8,6 +8,7 @@ look) or silent (no tag). The limits are per label and belong to the model, beca
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 # A facet that needs another one gives tags only where some label of that one comes this near to its review limit.
 # Nearer would cost more right policy types than wrong ones; without it twice as many off-topic texts get one.
 NEEDED_SHARE = 0.4
+
+
+_score = attrgetter("score")
 
 
 class Band(StrEnum):
@@ -148,26 +152,24 @@ def decide_tags(
     limits = np.array([bands[label].review for label in scores.labels])
     found = (scores.values >= limits) & founded(scores.values, bands, taxonomy)
     found[[reason is not None for reason in abstentions]] = False
-    tagged: dict[int, dict[str, list[Tag]]] = {}
+    facets = [(facet.plural, frozenset(facet.label_ids)) for facet in taxonomy]
+    tagged: dict[int, list[Tag]] = {}
     rows, columns = np.nonzero(found)
-    plurals = {label: facet.plural for facet in taxonomy for label in facet.label_ids}
     for row, column, score in zip(rows.tolist(), columns.tolist(), scores.values[rows, columns].tolist(), strict=True):
         label = scores.labels[column]
         if band := bands[label].band_of(score):
-            of_article = tagged.setdefault(row, {facet.plural: [] for facet in taxonomy})
-            of_article[plurals[label]].append(Tag(label, score, band))
+            tagged.setdefault(row, []).append(Tag(label, score, band))
     # Articles without tags share what they have in common: nothing, and why.
-    untagged = {reason: Tags({facet.plural: () for facet in taxonomy}, reason) for reason in {*abstentions}}
+    untagged = {reason: Tags({plural: () for plural, _ in facets}, reason) for reason in {*abstentions}}
     return tuple(
-        Tags({plural: _highest_first(tags) for plural, tags in tagged[row].items()})
-        if row in tagged
-        else untagged[reason]
-        for row, reason in enumerate(abstentions)
+        _by_facet(tagged[row], facets) if row in tagged else untagged[reason] for row, reason in enumerate(abstentions)
     )
 
 
-def _highest_first(tags: Sequence[Tag]) -> tuple[Tag, ...]:
-    return tuple(sorted(tags, key=lambda tag: -tag.score)) if len(tags) > 1 else tuple(tags)
+def _by_facet(tags: list[Tag], facets: Sequence[tuple[str, frozenset[str]]]) -> Tags:
+    """Return the tags of one article, highest score first; ties keep their order."""
+    tags.sort(key=_score, reverse=True)
+    return Tags({plural: tuple([tag for tag in tags if tag.label in labels]) for plural, labels in facets})
 
 
 def founded(values: "NDArray[np.floating]", bands: Mapping[str, Bands], taxonomy: Taxonomy) -> "NDArray[np.bool_]":
@@ -182,12 +184,14 @@ def founded(values: "NDArray[np.floating]", bands: Mapping[str, Bands], taxonomy
     Returns:
         Bool of the shape of *values*.
     """
-    limits = NEEDED_SHARE * np.array([bands[label].review for label in taxonomy.label_ids])
-    facet_of = np.array([taxonomy.facet_of(label).id for label in taxonomy.label_ids])
     is_founded = np.ones(values.shape, np.bool_)
+    columns, start = {}, 0
+    for facet in taxonomy:
+        columns[facet.id] = slice(start, start := start + len(facet.labels))
     for facet in taxonomy:
         if facet.needs is not None:
-            needed = facet_of == facet.needs
-            has_sign = np.any((is_founded & (values >= limits))[:, needed], axis=1, keepdims=True)
-            is_founded[:, facet_of == facet.id] = has_sign
+            needed = columns[facet.needs]
+            limits = NEEDED_SHARE * np.array([bands[label].review for label in taxonomy.label_ids[needed]])
+            is_sign = is_founded[:, needed] & (values[:, needed] >= limits)
+            is_founded[:, columns[facet.id]] = is_sign.any(axis=1, keepdims=True)
     return is_founded

@@ -31,6 +31,7 @@ import numpy as np
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, hstack
+from sklearn import config_context
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
@@ -448,7 +449,10 @@ def _regress(
     regression = LogisticRegression(
         C=inverse_regularisation, class_weight="balanced", solver="liblinear", random_state=0, max_iter=200
     )
-    regression.fit(scaled, target)
+    with config_context(
+        assume_finite=True, skip_parameter_validation=True
+    ):  # a fifth of the time of so many small fits
+        regression.fit(scaled, target)
     return regression.coef_[0] * scale, float(regression.intercept_[0])
 
 

@@ -68,7 +68,7 @@ class Rig:
             f'{extra}\n[folder]\npath = "inbox"\n{folder}\n[model]\npath = "model"\n'
             f"[delivery]\ncheck_every_s = 0.05\n{delivery}\n{RULES}\n"
             f'[[endpoint]]\nid = "desk"\nurl = "{self.receiver.url}"\nsecret = "{self.receiver.secret}"\n'
-            f'allow = ["127.0.0.1/32:{self.receiver.port}"]\n',
+            f'allow = ["127.0.0.1/32:{self.receiver.port}"]\nrate_per_s = 1000\nburst = 1000\n',
             encoding="utf-8",
         )
         draft.rename(self.config)

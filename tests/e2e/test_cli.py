@@ -274,7 +274,7 @@ def test_model_show_and_verify() -> None:
     [manifest] = records(run("model", "show", "--json"))
 
     assert (shown.exit_code, verified.exit_code) == (0, 0)
-    assert manifest["format_version"] == 1
+    assert manifest["format_version"] == 2
     assert f"nev-policy@{manifest['model_id']}" in shown.stdout
     assert "all files are as the manifest says" in verified.stdout
 
