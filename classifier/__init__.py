@@ -15,15 +15,20 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from classifier.adapters.artifacts import load_model, save_model
+    from classifier.adapters.cluster import dask_cluster
     from classifier.adapters.corpus import Corpus, load_corpus, load_lexicon, load_taxonomy
+    from classifier.archive import score_archive
     from classifier.article import Article, parse_article
     from classifier.delivery import parse_secret, verify
     from classifier.errors import (
+        ArchiveError,
         ArticleError,
         ClassifierError,
+        ClusterError,
         ConfigError,
         CorpusError,
         LedgerError,
+        MissingExtraError,
         ModelCorruptError,
         ModelError,
         ModelIncompatibleError,
@@ -44,11 +49,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Abstention",
+    "ArchiveError",
     "Article",
     "ArticleError",
     "Band",
     "Bands",
     "ClassifierError",
+    "ClusterError",
     "ConfigError",
     "Contribution",
     "Corpus",
@@ -60,6 +67,7 @@ __all__ = [
     "LedgerError",
     "Lexicon",
     "Match",
+    "MissingExtraError",
     "Model",
     "ModelCorruptError",
     "ModelError",
@@ -77,6 +85,7 @@ __all__ = [
     "Taxonomy",
     "Training",
     "TrainingSpec",
+    "dask_cluster",
     "evaluate",
     "load_corpus",
     "load_lexicon",
@@ -89,21 +98,27 @@ __all__ = [
     "parse_secret",
     "parse_taxonomy",
     "save_model",
+    "score_archive",
     "train",
     "verify",
 ]
 
 _MODULES = {
     "adapters.artifacts": ("load_model", "save_model"),
+    "adapters.cluster": ("dask_cluster",),
     "adapters.corpus": ("Corpus", "load_corpus", "load_lexicon", "load_taxonomy"),
+    "archive": ("score_archive",),
     "article": ("Article", "parse_article"),
     "delivery": ("parse_secret", "verify"),
     "errors": (
+        "ArchiveError",
         "ArticleError",
         "ClassifierError",
+        "ClusterError",
         "ConfigError",
         "CorpusError",
         "LedgerError",
+        "MissingExtraError",
         "ModelCorruptError",
         "ModelError",
         "ModelIncompatibleError",

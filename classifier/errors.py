@@ -11,9 +11,13 @@ The exceptions a caller can meet, drawn as a tree.
         ModelCorruptError           a digest or an array is not what the manifest says
         ModelIncompatibleError      .found, .expected: another format version
       LedgerError                   the state database; the run stops, the next tick tries again
+      ArchiveError                  .where: a run over an archive cannot begin or go on; finished parts are kept
+      ClusterError                  .address: the cluster is not there, or lost what it was given
+      MissingExtraError(ImportError)  .package, .extra: an optional package is not installed
 
 Every class takes facts and builds the sentence itself: where, what is wrong, what to do.
 The text is one line and never holds a secret, a webhook address or an article.
+Errors keep class, text and facts when they are pickled, so they come back whole from other processes.
 """
 
 import difflib
@@ -40,6 +44,15 @@ class ClassifierError(Exception):
 
     def __init__(self, text: str) -> None:
         super().__init__(one_line(text))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _restore, (type(self), str(self)), self.__dict__
+
+
+def _restore(kind: type[ClassifierError], text: str) -> ClassifierError:
+    error = kind.__new__(kind)
+    error.args = (text,)
+    return error
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,3 +179,28 @@ class LedgerError(ClassifierError):
     def __init__(self, where: str, message: str) -> None:
         self.where = where
         super().__init__(f"{where}: {message}")
+
+
+class ArchiveError(ClassifierError):
+    """A run over an archive cannot begin or go on; given again, the same command continues after the finished parts."""
+
+    def __init__(self, where: str, message: str) -> None:
+        self.where = where
+        super().__init__(f"{where}: {message}")
+
+
+class ClusterError(ClassifierError):
+    """The cluster does not answer, has no workers, or lost work that it cannot do again."""
+
+    def __init__(self, address: str, message: str) -> None:
+        self.address = address
+        super().__init__(f"{address}: {message}")
+
+
+class MissingExtraError(ClassifierError, ImportError):
+    """What was asked for needs a package that is only installed with an extra."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        self.package = package
+        self.extra = extra
+        super().__init__(f"{package} is needed and not installed; pip install 'policy-classifier[{extra}]'")

@@ -368,8 +368,10 @@ def _fit(
     columns = []
     jobs = (
         delayed(_fit_label)(
-            _Labelled(matrix, data.positive[rows, k], data.known[rows, k]),
-            _Labelled(background, data.positive[others, k], data.known[others, k]),
+            matrix,
+            (data.positive[rows, k], data.known[rows, k]),
+            background,
+            (data.positive[others, k], data.known[others, k]),
             spec,
         )
         for k in range(data.positive.shape[1])
@@ -379,6 +381,9 @@ def _fit(
         report(done)
     coefficients, intercepts = zip(*columns, strict=True)
     return weighing, np.stack(coefficients, axis=1), np.array(intercepts)
+
+
+_Truth = tuple[NDArray[np.bool_], NDArray[np.bool_]]  # is positive, is known; of shape (n_texts,) each
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -401,8 +406,20 @@ class _Labelled:
         return bool(self.target.all() or not self.target.any())
 
 
-def _fit_label(own: _Labelled, background: _Labelled, spec: TrainingSpec) -> tuple[NDArray[np.float64], float]:
-    own, background = own.known_rows(), background.known_rows()
+def _fit_label(
+    own_matrix: csr_matrix,
+    own_truth: _Truth,
+    background_matrix: csr_matrix,
+    background_truth: _Truth,
+    spec: TrainingSpec,
+) -> tuple[NDArray[np.float64], float]:
+    """
+    Fit one label.
+
+    The matrices are arguments of their own because they are the same for all labels: a cluster is sent them once.
+    """
+    own = _Labelled(own_matrix, *own_truth).known_rows()
+    background = _Labelled(background_matrix, *background_truth).known_rows()
     if own.is_one_sided:  # a fold can lose all positives of a rare label: no evidence either way
         return np.zeros(own.matrix.shape[1]), -4.0
     if background.is_one_sided:

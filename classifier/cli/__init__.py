@@ -6,7 +6,19 @@ imported by the command that needs them. With ``--json`` standard output holds o
 else; progress, warnings and errors go to standard error.
 """
 
-from classifier.cli import alerts, articles, config, daemon, data, evaluation, models, outbox, rules
+from classifier.cli import alerts, archive, articles, config, daemon, data, evaluation, models, outbox, rules
 from classifier.cli.console import main
 
-__all__ = ["alerts", "articles", "config", "daemon", "data", "evaluation", "main", "models", "outbox", "rules"]
+__all__ = [
+    "alerts",
+    "archive",
+    "articles",
+    "config",
+    "daemon",
+    "data",
+    "evaluation",
+    "main",
+    "models",
+    "outbox",
+    "rules",
+]

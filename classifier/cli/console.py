@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,11 @@ TAXONOMY_OPTION = click.option(
     help="Facets and labels, TOML.",
 )
 JSON_OPTION = click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line and nothing else.")
+DASK_OPTION = click.option(
+    "--dask",
+    metavar="ADDRESS",
+    help="Do the work on the Dask cluster of the scheduler there, e.g. tcp://10.0.0.1:8786.",
+)
 CONFIG_OPTION = click.option(
     "-c",
     "--config",
@@ -95,7 +100,7 @@ def keeping_on() -> "Iterator[Callable[[], Any]]":
 
 @contextmanager
 def progress_bar() -> "Iterator[Callable[[str, int, int], None]]":
-    """Give a callback that moves a bar on standard error."""
+    """Give a callback that moves a bar on standard error; a step whose size is 0 has none that is known."""
     from rich.console import Console  # noqa: PLC0415
     from rich.progress import MofNCompleteColumn, Progress, TaskID, TimeElapsedColumn  # noqa: PLC0415
 
@@ -105,10 +110,19 @@ def progress_bar() -> "Iterator[Callable[[str, int, int], None]]":
 
         def move(step: str, done: int, size: int) -> None:
             if step not in tasks:
-                tasks[step] = progress.add_task(step, total=size)
-            progress.update(tasks[step], completed=done)
+                tasks[step] = progress.add_task(step, total=size or None)
+            progress.update(tasks[step], completed=done, total=size or None)
 
         yield move
+
+
+def workplace(dask: str | None) -> AbstractContextManager[None]:
+    """Return where parallel work is done: on a cluster when there is an address, else on this machine."""
+    if dask is None:
+        return nullcontext()
+    from classifier.adapters.cluster import dask_cluster  # noqa: PLC0415
+
+    return dask_cluster(dask)
 
 
 def describe_counts(counts: dict[str, int]) -> str:

@@ -11,6 +11,7 @@ from classifier.adapters.artifacts import load_model, make_manifest, read_manife
 from classifier.cli.console import (
     CONFIG_OPTION,
     CORPORA_ARGUMENT,
+    DASK_OPTION,
     JSON_OPTION,
     TAXONOMY_OPTION,
     command,
@@ -18,6 +19,7 @@ from classifier.cli.console import (
     main,
     print_json,
     progress_bar,
+    workplace,
 )
 from classifier.cli.evaluation import print_report
 from classifier.cli.rules import EXAMPLES_OPTION, LEDGER, SINCE_OPTION, Reading, load_rules, print_matches
@@ -63,6 +65,7 @@ KEPT_SHARE = 0.98  # of the old macro F1 that a new model must reach to take its
 @click.option(
     "--seed", default=0, show_default=True, help="Decides the folds; the same seed and data give the same model."
 )
+@DASK_OPTION
 @click.option("--force", is_flag=True, help="Replace a model although the new one is worse.")
 @JSON_OPTION
 def train_command(
@@ -73,6 +76,7 @@ def train_command(
     lexicon_path: Path | None,
     notes: Path | None,
     seed: int,
+    dask: str | None,
     *,
     force: bool,
     as_json: bool,
@@ -87,7 +91,7 @@ def train_command(
     others = [load_corpus(path, taxonomy) for path in background]
     examples = [example for corpus in own for example in corpus.examples]
     spec = TrainingSpec()
-    with progress_bar() as on_progress:
+    with progress_bar() as on_progress, workplace(dask):
         training = train(
             examples,
             taxonomy,

@@ -11,7 +11,9 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from classifier.adapters.webhook import Endpoint, HttpSender
@@ -77,6 +79,20 @@ def test_library_snippet_runs_as_written(workplace: Path) -> None:
     assert "charging_swapping" in result.stdout
     assert "subsidy_grant" in result.stdout
     assert "Operators of public charging piles receive" in result.stdout
+
+
+def test_tagger_of_the_ray_recipe_tags_a_batch() -> None:
+    """The class as written, with a batch as Ray gives it; Ray itself is too large to install for this."""
+    recipe = next(block for block in _blocks("python") if "import ray" in block)
+    names: dict[str, Any] = {}
+    exec(recipe.replace("import ray\n", "").partition("articles = ")[0], names)  # noqa: S102 - our own README
+    text = "The city pays operators of public charging piles a one-time reward of 300 yuan per kilowatt."
+    given = {"id": np.array(["a", "b"]), "text": np.array([text, "No."])}
+    table = names["Tagger"]()(given)
+
+    assert list(table["id"]) == ["a", "b"]
+    assert "charging_swapping" in table["sectors"][0]
+    assert table["policy_types"] == [["subsidy_grant"], []]
 
 
 @pytest.mark.parametrize(("number", "rule"), [(0, "nev-money"), (1, "battery-plans")])
