@@ -2,7 +2,7 @@
 The one place that builds adapters and hands them to the jobs; the only reader of the wall clock and of chance.
 
 Keeps: what the settings decide is built by one function, for the start and for every change of them; what a change must
-not touch (folder, ledger, port, how fast an endpoint was posted to) is built once. `open_app` is longer than most
+not touch (folder, ledger, port) is built once. `open_app` is longer than most
 functions because wiring is read from top to bottom.
 """
 
@@ -30,7 +30,7 @@ from classifier.adapters.systemd import Notifier
 from classifier.adapters.webhook import Endpoint, HttpSender
 from classifier.alerts import MessageId
 from classifier.daemon import Daemon, Work
-from classifier.delivery import KEY_OVERLAP, EndpointHealth, EndpointState, Message, RateLimit, RetryPolicy, fingerprint
+from classifier.delivery import KEY_OVERLAP, EndpointHealth, EndpointState, Message, Rate, RetryPolicy, fingerprint
 from classifier.errors import ConfigError, LedgerError, Problem
 from classifier.health import Health
 from classifier.logs import event
@@ -181,14 +181,9 @@ def open_app(path: Path | str) -> Iterator[Daemon]:
             monitor.tried(claim.message.endpoint_id, result)
             _log_try(claim, result, detail)
 
-        limits: dict[tuple[str, float, int], RateLimit] = {}  # saving the settings again is no way around them
-
         def build(checked: CheckedSettings, model: Model) -> Work:
             retired = threading.Event()
             delivery = checked.settings.delivery
-            rates = {item.id: (item.id, item.rate_per_s, item.burst) for item in checked.receivers}
-            for key in rates.values():
-                limits.setdefault(key, RateLimit(*key[1:]))
 
             def should_stop() -> bool:
                 return stop.is_set() or retired.is_set()
@@ -221,7 +216,7 @@ def open_app(path: Path | str) -> Iterator[Daemon]:
                     lease=dt.timedelta(seconds=delivery.lease_s),
                     clock=utc_now,
                     jitter=lambda: random.uniform(-1, 1),  # noqa: S311 - spreads load, guards nothing
-                    limits={endpoint_id: limits[key] for endpoint_id, key in rates.items()},
+                    rates={item.id: Rate(item.rate_per_s, item.burst) for item in checked.receivers},
                     ops_to=delivery.ops_to,
                     wait=lambda seconds: stop.wait(min(seconds, MAX_WAIT_S)),
                     checkpoint=checkpoint,

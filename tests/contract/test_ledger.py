@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import FakeLedger, version_of
+from fakes import version_of
 from messages import put, scored
 from sqlalchemy.event import listen
 
@@ -27,17 +27,6 @@ FAILED = Outcome(result=Result.REFUSED, status=500, detail="HTTP 500")
 def later(seconds: float) -> dt.datetime:
     """Return an instant after NOW."""
     return NOW + dt.timedelta(seconds=seconds)
-
-
-@pytest.fixture(params=["fake", "sqlite"])
-def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
-    """Return each kind of ledger, empty."""
-    if request.param == "fake":
-        yield FakeLedger()
-        return
-    real = SqlLedger(f"sqlite:///{tmp_path / 'ledger.db'}")
-    yield real
-    real.close()
 
 
 @pytest.fixture

@@ -84,17 +84,6 @@ def sqlite(path: Path) -> Iterator[SqlLedger]:
     real.close()
 
 
-@pytest.fixture(params=["fake", "sqlite"])
-def ledger(request: pytest.FixtureRequest, path: Path) -> Iterator[Ledger]:
-    """Return each kind of ledger, empty."""
-    if request.param == "fake":
-        yield FakeLedger()
-        return
-    real = SqlLedger(f"sqlite:///{path}")
-    yield real
-    real.close()
-
-
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """Return a disk of four megabytes; the test is skipped where none may be mounted."""

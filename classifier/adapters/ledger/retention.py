@@ -4,6 +4,7 @@ import datetime as dt
 
 import sqlalchemy as sa
 
+from classifier.adapters.ledger.database import Turn, has_turn
 from classifier.adapters.ledger.schema import IS_OPEN, attempts, bands, files, held, matches, outbox, tellings, told
 from classifier.ports import Retention
 from classifier.stories import Signature
@@ -13,7 +14,13 @@ _IS_FORGETTABLE = files.c.state != "scored"  # a scored one is what the audit co
 
 
 def prune(connection: sa.Connection, limits: Retention, now: dt.datetime) -> int:
-    """Forget at most `PRUNE_ROWS` of each kind of what is older than *retention* says; return how many."""
+    """
+    Forget at most `PRUNE_ROWS` of each kind of what is older than *retention* says; return how many.
+
+    Nothing when another daemon is at it.
+    """
+    if not has_turn(connection, Turn.PRUNE):
+        return 0
     old_records = now - limits.records
     forgotten = _forget_bodies(connection, now - limits.bodies)
     forgotten += _delete(connection, attempts, _old_attempts(now - limits.attempts))
