@@ -44,6 +44,7 @@ from classifier.taxonomy import Taxonomy
 _LOG = logging.getLogger("classifier")
 BACKLOG = 2_000  # so many new files are worth starting processes, which takes about as long as a thousand files
 CRASH_VARIABLE = "CLASSIFIER_CRASH_AT"
+MAX_CLOCK_OFF = dt.timedelta(seconds=30)  # two machines then differ by no more than the ledger takes for a jump
 SCAN_GRACE_S = 15.0  # a scan may wait 10 s for the ledger and some seconds for the largest article
 MAX_WAIT_S = 1.0  # a rate limit is waited for in such pieces, so that a stop or other settings end it
 
@@ -149,12 +150,14 @@ def open_app(path: Path | str) -> Iterator[Daemon]:
     stop = threading.Event()
     checkpoint = _checkpoint()
     with ExitStack() as held:
-        held.enter_context(alone_in(checked.folder))
-        if (file := sqlite_file(checked.ledger_url)) is not None:
+        file = sqlite_file(checked.ledger_url)
+        held.enter_context(alone_in(checked.folder, is_shared=file is None))
+        if file is not None:
             held.enter_context(alone_with(file))
             _warn_remote(file)
         ledger = SqlLedger(checked.ledger_url, checkpoint=checkpoint)
         held.callback(ledger.close)
+        _check_clock(ledger)
         newest_at = ledger.newest_file_at()
         health = Health(
             time.monotonic,
@@ -169,6 +172,7 @@ def open_app(path: Path | str) -> Iterator[Daemon]:
             max_bytes=settings.folder.max_bytes,
             pattern=settings.folder.pattern,
             ignore=settings.folder.ignore,
+            name=settings.folder.name,
         )
 
         def on_file(file: FileVersion, verdict: Verdict) -> None:
@@ -199,6 +203,7 @@ def open_app(path: Path | str) -> Iterator[Daemon]:
                     spread=Processes(_cores(), min_items=BACKLOG // BATCH_FILES),
                     clock=utc_now,
                     formats={item.id: item.format for item in checked.receivers},
+                    lease=dt.timedelta(seconds=delivery.lease_s),
                     cooldown=dt.timedelta(seconds=checked.settings.stories.cooldown_s),
                     story_window=dt.timedelta(seconds=checked.settings.stories.window_s),
                     checkpoint=checkpoint,
@@ -251,6 +256,19 @@ def open_app(path: Path | str) -> Iterator[Daemon]:
             stop=stop,
             checkpoint=checkpoint,
         )
+
+
+def _check_clock(ledger: SqlLedger) -> None:
+    """
+    See whether this machine's clock is that of the others: leases, and what is due when, are told by it.
+
+    Raises:
+        LedgerError: it is too far off.
+    """
+    now = ledger.clock()
+    if now is not None and abs(off := utc_now() - now) > MAX_CLOCK_OFF:
+        how = f"this machine's clock is {off.total_seconds():+.0f} s off the database's; set both by NTP"
+        raise LedgerError("ledger", how)
 
 
 def _warn_remote(ledger: Path) -> None:

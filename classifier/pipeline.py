@@ -53,7 +53,6 @@ from classifier.telling import COOLDOWN, WINDOW, Place, StoryBooks, labels_told,
 LOOK_UP = 1_000  # versions asked of the ledger at once
 LOOK_AGAIN = dt.timedelta(seconds=5)  # in a backlog, what has come meanwhile waits no longer than about this
 BATCH_FILES = 100  # recorded in one transaction: the disk is waited for once per batch
-TAKE_FOR = dt.timedelta(minutes=2)  # a file taken by a daemon that has died is left to it for so long
 BATCH_BYTES = 1_000_000  # a batch with more than this is full: what is in memory stays bounded
 _FAILED = "this program failed on it, {}; please report it"
 
@@ -152,6 +151,7 @@ class Ingest:
         judge: a `Judge`.
         spread: calls the judge; in other processes, perhaps, when there is much to do.
         formats: endpoint to the format it understands; `STANDARD` for those that are not here.
+        lease: what a daemon was at work on is left to it for so long when it is gone.
         cooldown: nobody hears of a story again within that time, unless there is news.
         story_window: how long later copies of an article are known for what they are.
         max_waiting: messages not delivered yet that make the queue full: no file is read then.
@@ -164,6 +164,7 @@ class Ingest:
     judge: Callable[[Sequence[Page]], Sequence[Verdict]]
     clock: Clock
     formats: Mapping[str, Format] = field(default_factory=dict)
+    lease: dt.timedelta = dt.timedelta(seconds=60)
     cooldown: dt.timedelta = COOLDOWN
     story_window: dt.timedelta = WINDOW
     spread: Spread = map
@@ -242,7 +243,7 @@ class Ingest:
     def _mine(self, files: Sequence[FileVersion]) -> Iterator[FileVersion]:
         """Yield those of *files* that no other daemon is at work on, taking a batch of them at a time."""
         for start in range(0, len(files), BATCH_FILES):
-            yield from self.ledger.take(files[start : start + BATCH_FILES], self.clock(), TAKE_FOR)
+            yield from self.ledger.take(files[start : start + BATCH_FILES], self.clock(), self.lease)
 
     def _read(self, file: FileVersion, batch: _Batch) -> None:
         self.checkpoint("found")

