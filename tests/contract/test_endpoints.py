@@ -107,8 +107,10 @@ class World:
 def _fast_ledger(path: Path) -> SqlLedger:
     """Return a ledger that does not wait for the disk: days are played through here, and no power is cut."""
     ledger = SqlLedger(f"sqlite:///{path}")
-    ledger._engine.dispose()
-    event.listen(ledger._engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=OFF"))
+    ledger._database._engine.dispose()
+    event.listen(
+        ledger._database._engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=OFF")
+    )
     return ledger
 
 

@@ -204,7 +204,7 @@ def test_any_text_round_trips(ledger: Ledger, text: str) -> None:
 
 def test_sqlite_is_durable(sqlite: SqlLedger, tmp_path: Path) -> None:
     """A kill cannot show what a power cut would: so the settings that decide it are asserted."""
-    with sqlite._engine.connect() as connection:
+    with sqlite._database._engine.connect() as connection:
         pragmas = {
             name: connection.exec_driver_sql(f"PRAGMA {name}").scalar()
             for name in ("journal_mode", "synchronous", "foreign_keys")
@@ -234,9 +234,9 @@ def test_alembic_makes_the_tables_the_code_uses(sqlite: SqlLedger) -> None:
     from alembic.autogenerate import compare_metadata  # noqa: PLC0415
     from alembic.migration import MigrationContext  # noqa: PLC0415
 
-    from classifier.adapters.ledger import metadata  # noqa: PLC0415
+    from classifier.adapters.ledger.schema import metadata  # noqa: PLC0415
 
-    with sqlite._engine.connect() as connection:
+    with sqlite._database._engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
 
 
@@ -254,7 +254,7 @@ def test_a_locked_database_is_a_ledger_error(
     """Whoever holds the write lock too long is reported, not waited for without end."""
     put(sqlite, version_of("a", b"1"), scored("one", "desk"), NOW)
     sqlite.close()
-    monkeypatch.setattr("classifier.adapters.ledger.BUSY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("classifier.adapters.ledger.database.BUSY_TIMEOUT_S", 0.05)
     impatient = SqlLedger(f"sqlite:///{tmp_path / 'ledger.db'}")
     holder = sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
@@ -278,7 +278,7 @@ def test_a_broken_database_is_a_ledger_error(method: str, sqlite: SqlLedger) -> 
         "queues": lambda: sqlite.queues(NOW),
         "newest_file_at": sqlite.newest_file_at,
     }
-    with sqlite._engine.begin() as connection:
+    with sqlite._database._engine.begin() as connection:
         connection.exec_driver_sql("PRAGMA defer_foreign_keys = ON")
         for table in ("attempts", "outbox", "matches", "files", "articles"):
             connection.exec_driver_sql(f"DROP TABLE {table}")
@@ -342,7 +342,7 @@ def test_looking_at_a_ledger_that_is_not_there_makes_none(tmp_path: Path) -> Non
 def test_audit_sees_what_is_missing(sqlite: SqlLedger) -> None:
     """A message deleted behind our back makes the books not add up."""
     put(sqlite, version_of("a", b"1"), scored("one", "desk"), NOW)
-    with sqlite._engine.begin() as connection:
+    with sqlite._database._engine.begin() as connection:
         connection.exec_driver_sql("DELETE FROM outbox")
         connection.exec_driver_sql("UPDATE files SET state = 'rejected'")
 
@@ -402,10 +402,14 @@ def test_a_message_made_due_again_has_been_due_since_then(ledger: Ledger) -> Non
 def test_the_queue_is_read_from_its_index_alone(sqlite: SqlLedger) -> None:
     """It is asked for every few seconds: bodies and delivered messages must not be read for it."""
     asked: list[tuple[str, Any]] = []
-    listen(sqlite._engine, "before_cursor_execute", lambda _c, _u, query, values, *_: asked.append((query, values)))
+    listen(
+        sqlite._database._engine,
+        "before_cursor_execute",
+        lambda _c, _u, query, values, *_: asked.append((query, values)),
+    )
     sqlite.queues(NOW)
     [query, values] = next(item for item in asked if item[0].startswith("SELECT"))
-    with sqlite._engine.connect() as connection:
+    with sqlite._database._engine.connect() as connection:
         plan = [row.detail for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}", values)]
 
     assert plan == ["SCAN outbox USING COVERING INDEX ix_outbox_due"]

@@ -18,8 +18,7 @@ from receiver import Receiver
 from rig import Rig, page, poll
 
 from classifier import ConfigError, LedgerError, Training, parse_rules
-from classifier.adapters import ledger as ledger_module
-from classifier.adapters.ledger import SqlLedger, sqlite_file
+from classifier.adapters.ledger import SqlLedger, database, retention, sqlite_file
 from classifier.adapters.places import alone_in, alone_with, remote_file_system
 from classifier.alerts import MessageId
 from classifier.app import open_app
@@ -115,7 +114,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_d2_sqlite_is_told_to_be_durable(sqlite: SqlLedger) -> None:
     """WAL, synced at every commit, foreign keys on; waiting for a lock, not failing at once."""
-    with sqlite._engine.connect() as connection:
+    with sqlite._database._engine.connect() as connection:
         found = {
             name: connection.exec_driver_sql(f"PRAGMA {name}").scalar()
             for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
@@ -168,7 +167,7 @@ def test_d3_a_locked_ledger_is_waited_for_and_then_reported(
 ) -> None:
     """A short lock is not noticed, a long one is an error, and after it everything works."""
     sqlite.close()
-    monkeypatch.setattr(ledger_module, "BUSY_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(database, "BUSY_TIMEOUT_S", 0.3)
     impatient = SqlLedger(f"sqlite:///{path}")
     holder = sqlite3.connect(path, isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
@@ -212,12 +211,12 @@ def test_d3_a_full_disk_stops_recording_and_loses_nothing(small_disk: Path) -> N
 def test_d3_a_database_at_its_bound_is_an_error_that_loses_nothing(sqlite: SqlLedger) -> None:
     """The same where no disk may be mounted: SQLite's own bound."""
     fill(sqlite, range(3), "desk")
-    with sqlite._engine.connect() as connection:  # the pool gives the same connection again
+    with sqlite._database._engine.connect() as connection:  # the pool gives the same connection again
         pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
         connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(LedgerError, match="database or disk is full"):
         fill(sqlite, range(3, 50), "desk", body=b"x" * 10_000)
-    with sqlite._engine.connect() as connection:
+    with sqlite._database._engine.connect() as connection:
         connection.exec_driver_sql("PRAGMA max_page_count = 1000000")
     fill(sqlite, range(3, 50), "desk")
 
@@ -307,7 +306,7 @@ def test_d3_a_daemon_works_on_when_its_ledger_can_be_used_again(
 ) -> None:
     """Locked away in the middle of the work: an error per call, the reason in its health, then all is done."""
     rig = Rig(tmp_path, receiver, small_training)
-    monkeypatch.setattr(ledger_module, "BUSY_TIMEOUT_S", 0.1)
+    monkeypatch.setattr(database, "BUSY_TIMEOUT_S", 0.1)
     with open_app(rig.config) as app:
         rig.drop("a.txt", page(1))
         app.inbox.settled()
@@ -493,7 +492,7 @@ def test_o3_only_what_is_settled_is_forgotten(ledger: Ledger) -> None:
 
 def test_o3_forgetting_goes_bit_by_bit(sqlite: SqlLedger, monkeypatch: pytest.MonkeyPatch, clock: FakeClock) -> None:
     """No transaction deletes more than a bounded number of rows of a kind; a stop is heeded in between."""
-    monkeypatch.setattr(ledger_module, "PRUNE_ROWS", 10)
+    monkeypatch.setattr(retention, "PRUNE_ROWS", 10)
     fill(sqlite, range(25), "desk", now=NOW)
     deliver(sqlite, "desk", NOW)
     clock.now = NOW + 500 * DAY
@@ -511,7 +510,7 @@ def test_o3_what_is_old_is_found_without_reading_everything(sqlite: SqlLedger) -
     from sqlalchemy import event  # noqa: PLC0415
 
     asked: list[str] = []
-    event.listen(sqlite._engine, "before_cursor_execute", lambda *given: asked.append(_explained(*given)))
+    event.listen(sqlite._database._engine, "before_cursor_execute", lambda *given: asked.append(_explained(*given)))
     fill(sqlite, range(3), "desk")
     deliver(sqlite, "desk", NOW)
     asked.clear()

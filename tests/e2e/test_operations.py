@@ -83,7 +83,7 @@ class World:
         """Return the settings as TOML."""
         return (
             f'{extra}\n[folder]\npath = "inbox"\nsettle_s = 0\nscan_every_s = 0.1\n[model]\npath = "model"\n'
-            f"[delivery]\ncheck_every_s = 0.05\n{delivery}\n{rules}\n"
+            f"[stories]\ncooldown_s = 0\n[delivery]\ncheck_every_s = 0.05\n{delivery}\n{rules}\n"
         ) + "".join(
             f'[[endpoint]]\nid = "{name}"\nurl = "{self.receiver.url}"\nsecret = "{secret or self.receiver.secret}"\n'
             f'allow = ["127.0.0.1/32:{self.receiver.port}"]\n{rate}\n'
@@ -325,7 +325,7 @@ def test_r1_a_change_that_the_ledger_holds_up_is_not_lost(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Since when a secret is an older one is written down first; while that cannot be, the old settings stay."""
-    monkeypatch.setattr("classifier.adapters.ledger.BUSY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("classifier.adapters.ledger.database.BUSY_TIMEOUT_S", 0.05)
     monkeypatch.setattr("classifier.daemon.RETRY_REFUSED_S", 0.0)
     with open_app(world.config) as app:
         before = app.work
@@ -536,7 +536,7 @@ def test_o2_health_says_what_is_wrong_and_nothing_secret(
     world: World, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """503 with the reason during the fault, 200 after it; a receiver that fails is in the metrics, not in health."""
-    monkeypatch.setattr("classifier.adapters.ledger.BUSY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr("classifier.adapters.ledger.database.BUSY_TIMEOUT_S", 0.05)
     port = _free_port()
     world.write(extra=f"[monitor]\nport = {port}", delivery="retry_s = [0.01, 0.01, 0.01, 0.01]")
     fault, expected = _FAULTS[name]

@@ -1,0 +1,197 @@
+"""
+The ledger in a SQL database: what was found, what was decided, what is to be sent. The only truth; everything else can
+be killed.
+
+Every method of `SqlLedger` is one transaction, durable when it returns; what happens within it is a function of one of
+the modules here, which takes the open connection. A message is delivered under a lease with a token; who comes back
+after the lease ran out cannot settle any more.
+"""
+
+import datetime as dt
+from collections.abc import Collection, Mapping, Sequence
+
+from classifier.adapters.ledger import books, deliveries, endpoint_states, recording, retention, tellings
+from classifier.adapters.ledger.database import Database, check_url, sqlite_file
+from classifier.alerts import MessageId
+from classifier.backtest import Past
+from classifier.delivery import EndpointHealth, Message, Outcome, Step
+from classifier.ports import (
+    Audit,
+    Checkpoint,
+    Claim,
+    FileState,
+    FileVersion,
+    OutboxRow,
+    Queue,
+    Retention,
+    Verdict,
+    no_checkpoint,
+)
+from classifier.telling import Kin, StoryBooks, Telling
+
+__all__ = ["SqlLedger", "check_url", "sqlite_file"]
+
+
+class SqlLedger:
+    """
+    A `Ledger` in SQLite or another database that SQLAlchemy speaks to.
+
+    Args:
+        url: ``sqlite:////path/to/file.db`` or any SQLAlchemy URL.
+        migrate: bring the tables to this version's schema; otherwise they must be there already.
+        checkpoint: told of places inside transactions where a crash must lose nothing.
+
+    Raises:
+        LedgerError: the database cannot be opened, is no ledger, is damaged, or was written by a newer version.
+    """
+
+    def __init__(self, url: str, *, migrate: bool = True, checkpoint: Checkpoint = no_checkpoint) -> None:
+        self._checkpoint = checkpoint
+        self._database = Database(url, migrate=migrate, checkpoint=checkpoint)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._database.close()
+
+    # -- what was found, and what was decided ------------------------------------------------------------------------
+
+    def unrecorded(self, files: Sequence[FileVersion]) -> Sequence[FileVersion]:
+        """Return those of *files* that have no verdict yet, in the same order."""
+        with self._database.reading() as connection:
+            return recording.unrecorded(connection, files)
+
+    def scored(self, sha256s: Collection[str]) -> Collection[str]:
+        """Return those of *sha256s* that are the digest of bytes scored before."""
+        with self._database.reading() as connection:
+            return recording.scored(connection, sha256s)
+
+    def record(self, verdicts: Sequence[tuple[FileVersion, Verdict]], now: dt.datetime) -> Sequence[FileState | None]:
+        """Store what became of these files, with everything that follows from it, in one transaction."""
+        with self._database.writing() as connection:
+            states = recording.record(connection, verdicts, now)
+            self._checkpoint("recording")
+        return states
+
+    def newest_file_at(self) -> dt.datetime | None:
+        """Return when the last file got its verdict; None when none ever did."""
+        with self._database.reading() as connection:
+            return books.newest_file_at(connection)
+
+    def history(self, since: dt.datetime | None) -> Sequence[Past]:
+        """Return the articles scored from *since* on, oldest first, with the tags they got; texts are not kept."""
+        with self._database.reading() as connection:
+            return books.history(connection, since)
+
+    # -- what was told of which story --------------------------------------------------------------------------------
+
+    def kin(self, telling: Telling, since: dt.datetime) -> Sequence[Kin]:
+        """Return the tellings since then that share most bands with *telling*, and the last ones of the same source."""
+        with self._database.reading() as connection:
+            return tellings.kin(connection, telling, since)
+
+    def story(self, story_id: str, source: str) -> StoryBooks:
+        """Return what is known of a story; *source* is not among the files it counts."""
+        with self._database.reading() as connection:
+            return tellings.story(connection, story_id, source)
+
+    # -- what is to be sent ------------------------------------------------------------------------------------------
+
+    def claim(self, endpoint_id: str, now: dt.datetime, lease: dt.timedelta) -> Claim | None:
+        """Take the message of one endpoint that has been due longest, if any, for the time of *lease*."""
+        with self._database.reading() as connection:  # most rounds find nothing: they should not take the write lock
+            if not deliveries.is_due(connection, endpoint_id, now):
+                return None
+        with self._database.writing() as connection:
+            claim = deliveries.claim(connection, endpoint_id, now, lease)
+            if claim is not None:
+                self._checkpoint("claiming")
+        return claim
+
+    def settle(
+        self,
+        claim: Claim,
+        outcome: Outcome,
+        step: Step,
+        now: dt.datetime,
+        health: EndpointHealth | None = None,
+        notices: Sequence[Message] = (),
+    ) -> bool:
+        """Store what one try came to; False, and nothing stored, when somebody else took over."""
+        with self._database.writing() as connection:
+            is_settled = deliveries.settle(connection, claim, outcome, step, now)
+            if is_settled and health is not None:
+                endpoint_states.change(connection, claim.message.endpoint_id, claim.health, health, now, notices)
+            if is_settled:
+                self._checkpoint("settling")
+        return is_settled
+
+    def outbox(self, *, states: Sequence[str], limit: int) -> Sequence[OutboxRow]:
+        """Return messages in these states, newest first."""
+        with self._database.reading() as connection:
+            return deliveries.listed(connection, states, limit)
+
+    def backlog(self) -> Mapping[str, Mapping[str, int]]:
+        """Count messages by endpoint and state."""
+        with self._database.reading() as connection:
+            return deliveries.backlog(connection)
+
+    def queues(self, now: dt.datetime) -> Mapping[str, Queue]:
+        """Return what waits, by endpoint; an endpoint for which nothing does is no key."""
+        with self._database.reading() as connection:
+            return deliveries.queues(connection, now)
+
+    def waiting(self, limit: int) -> int:
+        """Count the messages that are not delivered, dead ones included; no further than *limit*."""
+        with self._database.reading() as connection:
+            return deliveries.waiting(connection, limit)
+
+    def retry(self, ids: Sequence[MessageId] | None, now: dt.datetime) -> int:
+        """Make dead messages due again, all or those named, with a fresh schedule; return how many."""
+        with self._database.writing() as connection:
+            return deliveries.retry(connection, ids, now)
+
+    def recover(self, endpoint_id: str | None, since: dt.datetime, now: dt.datetime) -> int:
+        """Make every message made at *since* or later and not delivered due now, in the order they were made in."""
+        with self._database.writing() as connection:
+            return deliveries.recover(connection, endpoint_id, since, now)
+
+    # -- what is known of endpoints ----------------------------------------------------------------------------------
+
+    def health(self, endpoint_id: str) -> EndpointHealth:
+        """Return what is known of an endpoint; of one never heard of, that it is working."""
+        with self._database.reading() as connection:
+            return endpoint_states.health(connection, endpoint_id)
+
+    def set_health(
+        self,
+        endpoint_id: str,
+        before: EndpointHealth,
+        after: EndpointHealth,
+        now: dt.datetime,
+        notices: Sequence[Message] = (),
+    ) -> bool:
+        """Store *after* and the notices; False, and nothing stored, when the state is no longer that of *before*."""
+        with self._database.writing() as connection:
+            return endpoint_states.change(connection, endpoint_id, before, after, now, notices)
+
+    def retired_keys(
+        self, endpoint_id: str, fingerprints: Sequence[str], now: dt.datetime
+    ) -> Mapping[str, dt.datetime]:
+        """Say since when each of an endpoint's keys but the first has stood behind another one; remember it."""
+        with self._database.writing() as connection:
+            return endpoint_states.retired_keys(connection, endpoint_id, fingerprints, now)
+
+    # -- keeping the books -------------------------------------------------------------------------------------------
+
+    def prune(self, limits: Retention, now: dt.datetime) -> int:
+        """Forget a bounded number of each kind of what is older than *limits* say; return how many."""
+        with self._database.writing() as connection:
+            forgotten = retention.prune(connection, limits, now)
+            self._checkpoint("pruning")
+        self._checkpoint("pruned")
+        return forgotten
+
+    def audit(self) -> Audit:
+        """Count everything and check that it adds up."""
+        with self._database.reading() as connection:
+            return books.audit(connection)

@@ -1,0 +1,182 @@
+"""The outbox: messages claimed under a lease with a token, settled once, tried again when somebody asks for it."""
+
+import datetime as dt
+import secrets
+from collections.abc import Mapping, Sequence
+
+import sqlalchemy as sa
+
+from classifier.adapters.ledger.endpoint_states import health
+from classifier.adapters.ledger.schema import IS_OPEN, MAX_DETAIL, UtcDateTime, attempts, endpoints, outbox
+from classifier.alerts import MessageId
+from classifier.delivery import Dead, Delivered, EndpointState, Message, Outcome, RetryAt, Step
+from classifier.ports import Claim, OutboxRow, Queue
+
+_CLOCK_SLACK = dt.timedelta(seconds=60)  # a clock set back by less is waited for
+
+
+def is_due(connection: sa.Connection, endpoint_id: str, now: dt.datetime) -> bool:
+    """Say whether an endpoint has a message that may be tried now."""
+    return connection.scalar(sa.select(sa.literal(1)).where(_is_due(endpoint_id, now)).limit(1)) is not None
+
+
+def claim(connection: sa.Connection, endpoint_id: str, now: dt.datetime, lease: dt.timedelta) -> Claim | None:
+    """Take the message of one endpoint that has been due longest, if any, for the time of *lease*."""
+    first = (
+        sa.select(outbox)
+        .where(_is_due(endpoint_id, now))
+        .order_by(outbox.c.due_at, outbox.c.id)
+        .limit(1)
+        .with_for_update(skip_locked=True)
+    )
+    row = connection.execute(first).one_or_none()
+    if row is None:
+        return None
+    token = secrets.token_hex(16)
+    leased = {"token": token, "due_at": now + lease, "scheduled_at": now}
+    connection.execute(outbox.update().where(outbox.c.id == row.id).values(**leased))
+    message = Message(id=MessageId(row.id), endpoint_id=row.endpoint_id, rule_id=row.rule_id, body=row.body)
+    return Claim(
+        message=message,
+        attempts=row.attempts - row.attempts_before_retry,
+        token=token,
+        health=health(connection, endpoint_id),
+    )
+
+
+def settle(
+    connection: sa.Connection,
+    claim: Claim,
+    outcome: Outcome,
+    step: Step,
+    now: dt.datetime,
+) -> bool:
+    """Store what one try came to; False, and nothing stored, when somebody else took over."""
+    change: dict[str, object]
+    match step:
+        case Delivered():
+            change = {"state": "delivered", "due_at": None, "settled_at": now}
+        case RetryAt():
+            change = {"due_at": step.at}
+        case Dead():
+            change = {"state": "dead", "due_at": None, "settled_at": now}
+    detail = outcome.detail[:MAX_DETAIL]
+    change |= {
+        "token": None,
+        "scheduled_at": now,
+        "attempts": outbox.c.attempts + 1,
+        "last_result": str(outcome.result),
+        "last_detail": detail,
+    }
+    tried = {
+        "message_id": claim.message.id,
+        "result": str(outcome.result),
+        "status": outcome.status,
+        "detail": detail,
+        "tried_at": now,
+    }
+    mine = (outbox.c.id == claim.message.id) & (outbox.c.token == claim.token)
+    if connection.execute(outbox.update().where(mine).values(**change)).rowcount != 1:
+        return False
+    connection.execute(attempts.insert(), tried)
+    return True
+
+
+def backlog(connection: sa.Connection) -> Mapping[str, Mapping[str, int]]:
+    """Count messages by endpoint and state."""
+    query = sa.select(outbox.c.endpoint_id, outbox.c.state, sa.func.count()).group_by(
+        outbox.c.endpoint_id, outbox.c.state
+    )
+    counts: dict[str, dict[str, int]] = {}
+    for endpoint_id, state, count in connection.execute(query):
+        counts.setdefault(endpoint_id, {})[state] = count
+    return counts
+
+
+def listed(connection: sa.Connection, states: Sequence[str], limit: int) -> Sequence[OutboxRow]:
+    """Return messages in these states, newest first."""
+    query = (
+        sa.select(outbox)
+        .where(outbox.c.state.in_(states))
+        .order_by(outbox.c.created_at.desc(), outbox.c.id)
+        .limit(limit)
+    )
+    return [
+        OutboxRow(
+            id=MessageId(row.id),
+            rule_id=row.rule_id,
+            endpoint_id=row.endpoint_id,
+            state=row.state,
+            attempts=row.attempts,
+            next_attempt_at=row.due_at,
+            last_result=row.last_result,
+            last_detail=row.last_detail,
+            created_at=row.created_at,
+        )
+        for row in connection.execute(query)
+    ]
+
+
+def retry(connection: sa.Connection, ids: Sequence[MessageId] | None, now: dt.datetime) -> int:
+    """Make dead messages due again, all or those named, with a fresh schedule; return how many."""
+    which = outbox.c.state == "dead"
+    if ids is not None:
+        which &= outbox.c.id.in_(ids)
+    return _make_due(connection, which, now)
+
+
+def recover(connection: sa.Connection, endpoint_id: str | None, since: dt.datetime, now: dt.datetime) -> int:
+    """Make every message made at *since* or later and not delivered due now, in the order they were made in."""
+    which = outbox.c.state.in_(["pending", "dead"]) & outbox.c.token.is_(None) & (outbox.c.created_at >= since)
+    if endpoint_id is not None:
+        which &= outbox.c.endpoint_id == endpoint_id
+    return _make_due(connection, which, now)
+
+
+def _make_due(connection: sa.Connection, which: sa.ColumnElement[bool], now: dt.datetime) -> int:
+    fresh = {
+        "state": "pending",
+        "due_at": outbox.c.created_at,  # all are due, and those made first are due longest
+        "scheduled_at": now,
+        "settled_at": None,
+        "attempts_before_retry": outbox.c.attempts,
+    }
+    return connection.execute(outbox.update().where(which).values(**fresh)).rowcount
+
+
+def queues(connection: sa.Connection, now: dt.datetime) -> Mapping[str, Queue]:
+    """Return what waits, by endpoint; an endpoint for which nothing does is no key."""
+    # A message that was made due again stands at the time it was made; it has been due since that was decided.
+    since = sa.case((outbox.c.due_at < outbox.c.scheduled_at, outbox.c.scheduled_at), else_=outbox.c.due_at)
+    query = (  # of index ix_outbox_due alone: asked every few seconds, it must not read the bodies
+        sa.select(outbox.c.endpoint_id, sa.func.count(), sa.func.min(since, type_=UtcDateTime))
+        .where(outbox.c.due_at.is_not(None))
+        .group_by(outbox.c.endpoint_id)
+    )
+    return {
+        endpoint_id: Queue(pending=pending, oldest_due_s=max(0.0, (now - due_at).total_seconds()))
+        for endpoint_id, pending, due_at in connection.execute(query)
+    }
+
+
+def waiting(connection: sa.Connection, limit: int) -> int:
+    """Count the messages that are not delivered, dead ones included; no further than *limit*."""
+    some = sa.select(sa.literal(1)).where(IS_OPEN).limit(limit).subquery()
+    return connection.scalar(sa.select(sa.func.count()).select_from(some)) or 0
+
+
+def _is_due(endpoint_id: str, now: dt.datetime) -> sa.ColumnElement[bool]:
+    """
+    Return what holds for messages that may be tried now.
+
+    Instants that cannot be, because the clock was set back since they were stored, hold nothing up.
+    """
+    is_closed = (endpoints.c.state == EndpointState.DISABLED) | (
+        (endpoints.c.paused_until > now) & (endpoints.c.failed_at <= now + _CLOCK_SLACK)
+    )
+    return (
+        (outbox.c.endpoint_id == endpoint_id)
+        & outbox.c.due_at.is_not(None)
+        & ((outbox.c.due_at <= now) | (outbox.c.scheduled_at > now + _CLOCK_SLACK))
+        & ~sa.exists().where((endpoints.c.id == endpoint_id) & is_closed)
+    )
