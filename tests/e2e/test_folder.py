@@ -86,6 +86,7 @@ def test_i10_a_folder_that_is_away_for_a_while_is_taken_up_again(rig: Rig) -> No
     assert "Traceback" not in rig.said()
 
 
+@pytest.mark.long
 def test_s4_a_stop_in_the_middle_of_the_work_loses_nothing(rig: Rig) -> None:
     """While a file is read and a message is sent; what is left is done after the next start."""
     for number in range(200):
