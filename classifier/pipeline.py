@@ -2,7 +2,7 @@
 The two jobs of the daemon, over ports.
 
     ingest:   Inbox.settled | Ledger.unrecorded | Ledger.take | Inbox.read | Ledger.scored | Judge | Ledger.kin |
-        place | Ledger.story | news | Format.render | Ledger.record
+        place | Ledger.story | news | route | Format.render | Ledger.record
     Judge:    parse_article | Model.tag | RuleSet.match | make_alert | make_summary | make_telling
     deliver:  Ledger.due_in_s | Ledger.claim | Sender.send | next_step | next_health | Ledger.settle
 
@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import compress, islice
 
-from classifier.alerts import make_alert, message_id, notice_id
+from classifier.alerts import MAX_TERMS, make_alert, message_id, notice_id
 from classifier.article import Article, parse_article
 from classifier.delivery import EndpointHealth, Message, Outcome, Rate, RetryPolicy, next_health, next_step
 from classifier.errors import ArticleError, LedgerError, QueueFullError
@@ -46,7 +46,9 @@ from classifier.ports import (
     Verdict,
     no_checkpoint,
 )
+from classifier.routing import Hold, route
 from classifier.rules import Match, RuleSet
+from classifier.silences import Silence
 from classifier.tags import Tags
 from classifier.telling import COOLDOWN, WINDOW, Place, StoryBooks, labels_told, make_telling, news, place
 
@@ -123,7 +125,7 @@ class Judge:
         )
 
     def _summaries(self, article: Article, tags: Tags, matches: Sequence[Match], now: dt.datetime) -> Iterator[Summary]:
-        explain = cache(self.model.explainer(article))  # several rules may ask for the same label
+        explain = cache(self.model.explainer(article, n_terms=MAX_TERMS))  # several rules may ask for the same label
         for match in matches:
             yield make_summary(make_alert(article, tags, match, model=self.model.reference, explain=explain, now=now))
 
@@ -288,6 +290,8 @@ class Ingest:
         self, verdicts: Sequence[tuple[FileVersion, Verdict]]
     ) -> Iterator[tuple[Sequence[tuple[FileVersion, Verdict]], Sequence[FileState | None]]]:
         """Record the verdicts, in words; yield them with their states, as many at a time as are recorded together."""
+        is_asked = any(isinstance(verdict, Scored) and verdict.matches for _, verdict in verdicts)
+        silences = self.ledger.silences(self.clock()) if is_asked else ()
         ready: list[tuple[FileVersion, Verdict]] = []
         keys: set[int | str] = set()
         for file, verdict in verdicts:
@@ -299,7 +303,7 @@ class Ingest:
                     yield ready, self._record(ready)
                     ready, keys = [], set()
                 keys.update(mine)
-                ready.append((file, self._worded(verdict)))
+                ready.append((file, self._worded(verdict, silences)))
             else:
                 ready.append((file, verdict))
         if ready:
@@ -327,7 +331,7 @@ class Ingest:
                 verdict = Duplicate(sha256=verdict.article.id)  # noqa: PLW2901 - as it was recorded
             self.on_file(file, verdict)
 
-    def _worded(self, scored: Scored) -> Scored | Rejected:
+    def _worded(self, scored: Scored, silences: Sequence[Silence]) -> Scored | Rejected:
         """Return *scored* with its story and with the messages that follow from it, in the formats of the endpoints."""
         now = self.clock()
         kin = self.ledger.kin(scored.telling, now - self.story_window) if scored.telling else ()
@@ -338,30 +342,46 @@ class Ingest:
         is_asked = bool(scored.telling and scored.matches)
         books = self.ledger.story(where.story_id, scored.telling.source) if is_asked and scored.telling else None
         try:
-            return self._told(scored, where, books or StoryBooks(told={}), now)
+            return self._told(scored, where, books or StoryBooks(told={}), silences, now)
         except Exception as error:  # noqa: BLE001 - as in the judge
             return Rejected(reason="failed", detail=_FAILED.format(type(error).__name__))
 
-    def _told(self, scored: Scored, where: Place, books: StoryBooks, now: dt.datetime) -> Scored:
+    def _told(
+        self, scored: Scored, where: Place, books: StoryBooks, silences: Sequence[Silence], now: dt.datetime
+    ) -> Scored:
         messages, held, told = [], [], {}
+        text = cache(lambda: scored.telling.text if scored.telling else "")
         for match, summary in zip(scored.matches, scored.summaries, strict=True):
             for endpoint in match.to:
                 added = news(where, summary, books, endpoint, now, self.cooldown)
-                if added is None:
-                    held.append(Held(rule_id=match.rule.id, endpoint_id=endpoint, reason="told"))
+                way = route(match, summary, added, endpoint, where.story_id, silences, text)
+                is_known = not isinstance(way, Hold) or (way.silence is not None and way.silence.story_id is not None)
+                if is_known:  # also to whom has silenced the story: what is new in it is told all the same
+                    told[match.rule.id, endpoint] = labels_told(books, summary, endpoint)
+                if isinstance(way, Hold):
+                    held.append(_held(match, endpoint, way))
                     continue
-                told[match.rule.id, endpoint] = labels_told(books, summary, endpoint)
                 messages.append(
                     Message(
                         id=message_id(scored.article.id, match.rule.id, endpoint),
                         endpoint_id=endpoint,
                         rule_id=match.rule.id,
                         body=self.formats.get(endpoint, STANDARD).render_summary(replace(summary, news=added)),
-                        not_before=match.not_before,
+                        not_before=way.not_before,
                     )
                 )
         story_id = where.story_id if scored.telling else None
         return replace(scored, story_id=story_id, messages=tuple(messages), held=tuple(held), told=told)
+
+
+def _held(match: Match, endpoint_id: str, hold: Hold) -> Held:
+    silence = hold.silence
+    return Held(
+        rule_id=match.rule.id,
+        endpoint_id=endpoint_id,
+        reason="silenced" if silence else "told",
+        silence_id=silence.id if silence else None,
+    )
 
 
 def _from_both_ends(files: Sequence[FileVersion]) -> Iterator[FileVersion]:

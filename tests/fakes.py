@@ -36,6 +36,7 @@ from classifier.ports import (
     Scored,
     Verdict,
 )
+from classifier.silences import Silence
 from classifier.telling import Kin, StoryBooks, Telling, Told
 
 
@@ -110,7 +111,8 @@ class FakeLedger:
         self.tellings: list[tuple[Kin, dt.datetime]] = []
         self.paths: set[tuple[str, str]] = set()
         self.told: dict[tuple[str, str, str], Told] = {}
-        self.held: list[Held] = []
+        self.held: list[tuple[str, Held]] = []
+        self.in_force: list[Silence] = []
         self._rows: dict[MessageId, _Row] = {}
         self._retired: dict[str, dict[str, dt.datetime]] = {}
         self._tokens = 0
@@ -171,7 +173,7 @@ class FakeLedger:
         return self.files[file][0]
 
     def _record_story(self, scored: Scored, now: dt.datetime) -> None:
-        self.held += scored.held
+        self.held += [(scored.article.id, item) for item in scored.held]
         if scored.telling is None or scored.story_id is None:
             return
         self.tellings.append((Kin(telling=scored.telling, story_id=scored.story_id), now))
@@ -196,6 +198,10 @@ class FakeLedger:
         paths = {path for path, article_id in self.paths if article_id in ids and path != source}
         books = {key[1:]: value for key, value in self.told.items() if key[0] == story_id}
         return StoryBooks(n_files=len(paths), told=books)
+
+    def silences(self, now: dt.datetime) -> Sequence[Silence]:
+        """Return those that have not ended."""
+        return [silence for silence in self.in_force if silence.until > now]
 
     def claim(self, endpoint_id: str, now: dt.datetime, lease: dt.timedelta, rate: Rate | None = None) -> Claim | None:
         """Take the message due longest."""
@@ -364,6 +370,7 @@ class FakeLedger:
             own = [row for row in self._rows.values() if (self.article_of[row.message.id], row.message.rule_id) == key]
             if all(row.state == "delivered" for row in own):
                 del self.matched_at[key], self.matches[key]
+                self.held = [(article_id, item) for article_id, item in self.held if (article_id, item.rule_id) != key]
                 for row in own:
                     del self._rows[row.message.id]
                 forgotten += 1

@@ -14,7 +14,16 @@ from contextlib import contextmanager
 
 import sqlalchemy as sa
 
-from classifier.adapters.ledger import books, deliveries, endpoint_states, recording, retention, sharing, tellings
+from classifier.adapters.ledger import (
+    books,
+    deliveries,
+    endpoint_states,
+    recording,
+    retention,
+    sharing,
+    silences,
+    tellings,
+)
 from classifier.adapters.ledger.copying import copy_ledger
 from classifier.adapters.ledger.database import Database, Turn, check_url, sqlite_file
 from classifier.alerts import MessageId
@@ -27,12 +36,14 @@ from classifier.ports import (
     FileState,
     FileVersion,
     Follow,
+    HeldRow,
     OutboxRow,
     Queue,
     Retention,
     Verdict,
     no_checkpoint,
 )
+from classifier.silences import Silence
 from classifier.telling import Kin, StoryBooks, Telling
 
 __all__ = ["SqlLedger", "check_url", "copy_ledger", "sqlite_file"]
@@ -129,6 +140,38 @@ class SqlLedger:
         """Return what is known of a story; *source* is not among the files it counts."""
         with self._database.reading() as connection:
             return tellings.story(connection, story_id, source)
+
+    # -- what is held back -------------------------------------------------------------------------------------------
+
+    def silences(self, now: dt.datetime) -> Sequence[Silence]:
+        """Return the silences in force, oldest first."""
+        with self._database.reading() as connection:
+            return silences.in_force(connection, now)
+
+    def add_silence(self, silence: Silence) -> Silence:
+        """Store a silence; return it with its number."""
+        with self._database.writing() as connection:
+            return silences.add(connection, silence)
+
+    def end_silence(self, silence_id: int, now: dt.datetime) -> bool:
+        """End a silence now; False when there is none of this number in force."""
+        with self._database.writing() as connection:
+            return silences.end(connection, silence_id, now)
+
+    def all_silences(self) -> Sequence[tuple[Silence, int]]:
+        """Return every silence, the newest first, with how many alerts it held back."""
+        with self._database.reading() as connection:
+            return silences.listed(connection)
+
+    def silenced(self, silence_id: int | None, limit: int) -> Sequence[HeldRow]:
+        """Return the alerts that a silence, or any, held back, the newest first."""
+        with self._database.reading() as connection:
+            return silences.held_back(connection, "silenced", silence_id, limit)
+
+    def stories_named(self, name: str, limit: int) -> Sequence[str]:
+        """Return the stories that *name* can mean: the beginning of an id, a webhook-id, or the name of a file."""
+        with self._database.reading() as connection:
+            return silences.stories_named(connection, name, limit)
 
     # -- what is to be sent ------------------------------------------------------------------------------------------
 

@@ -122,6 +122,7 @@ class _Rows:
                     "rule_id": match.rule.id,
                     "rule_version": match.rule.version,
                     "n_messages": sum(message.rule_id == match.rule.id for message in scored.messages),
+                    "n_endpoints": len(match.to),
                     "created_at": self._now,
                 }
             )
@@ -132,6 +133,7 @@ class _Rows:
                 "rule_id": item.rule_id,
                 "endpoint_id": item.endpoint_id,
                 "reason": item.reason,
+                "silence_id": item.silence_id,
                 "created_at": self._now,
             }
             for item in scored.held
