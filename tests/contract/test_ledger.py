@@ -343,6 +343,7 @@ def test_a_file_that_is_no_ledger_is_refused_and_left_alone(tmp_path: Path, cont
         ("sqlite:///:memory:", "a ledger needs a file"),
         ("sqlite:////tmp/x.db?timeout=abc", "cannot be used|refuses"),
         ("sqlite:////proc/nowhere/ledger.db", "its folder cannot be made"),
+        ("mssql+pymssql://host/x", "no driver for this kind of database is installed"),
         ("nosuchdb://host/x", "no driver for this kind of database is installed"),
     ],
 )

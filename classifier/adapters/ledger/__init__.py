@@ -51,10 +51,10 @@ __all__ = ["SqlLedger", "check_url", "copy_ledger", "sqlite_file"]
 
 class SqlLedger:
     """
-    A `Ledger` in SQLite or another database that SQLAlchemy speaks to.
+    A `Ledger` in SQLite or PostgreSQL.
 
     Args:
-        url: ``sqlite:////path/to/file.db``, ``postgresql://user@host/name`` or any SQLAlchemy URL.
+        url: ``sqlite:////path/to/file.db`` or ``postgresql://user@host/name``.
         migrate: bring the tables to this version's schema; otherwise they must be there already.
         checkpoint: told of places inside transactions where a crash must lose nothing.
 
