@@ -228,6 +228,7 @@ file_claims = sa.Table(  # who is at work on which file, where several daemons s
     sa.Column("owner", sa.String(32), nullable=False),
     sa.Column("until", UtcDateTime, nullable=False),
     sa.Index("ix_file_claims_owner", "owner"),
+    sa.Index("ix_file_claims_until", "until"),
 )
 
 rates = sa.Table(  # how far the tries of an endpoint have used up what its rate allows
