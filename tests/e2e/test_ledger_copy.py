@@ -54,6 +54,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
             verdict = scored(f"text {number}", "desk", "wire", "ops")
             telling = make_telling(parse_article(f"{number} {SENTENCES}".encode(), f"{number}.txt"))
             telling = replace(telling, article_id=verdict.article.id)
+            verdict = scored(f"text {number}", "desk", "wire", "ops")
             verdict = replace(
                 verdict,
                 messages=verdict.messages[:2],
