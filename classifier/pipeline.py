@@ -320,12 +320,14 @@ class Ingest:
                     held.append(Held(rule_id=match.rule.id, endpoint_id=endpoint, reason="told"))
                     continue
                 told[match.rule.id, endpoint] = labels_told(books, summary, endpoint)
+                number = message_id(scored.article.id, match.rule.id, endpoint)
+                told_so = replace(summary, news=added, id=number)
                 messages.append(
                     Message(
-                        id=message_id(scored.article.id, match.rule.id, endpoint),
+                        id=number,
                         endpoint_id=endpoint,
                         rule_id=match.rule.id,
-                        body=self.formats.get(endpoint, STANDARD).render_summary(replace(summary, news=added)),
+                        body=self.formats.get(endpoint, STANDARD).render_summary(told_so),
                         not_before=match.not_before,
                     )
                 )
