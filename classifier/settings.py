@@ -471,11 +471,25 @@ def _endpoints_told(settings: Settings | None) -> Iterator[tuple[str, str]]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Books:
-    """What commands need that only look at the ledger: no model, no address, no secret."""
+    """
+    What commands need that only look at the ledger: no address, no secret, and the model only where it lies.
+
+    Attributes:
+        folder: absolute.
+        model: absolute; None for the bundled one.
+        rule_ids: in the order of the file, as far as rules have one.
+        scan_every_s: seconds between two looks at the folder.
+        fresh_within_s: as in the settings.
+    """
 
     ledger_url: str
     endpoint_ids: tuple[str, ...]
     ops_to: tuple[str, ...]
+    folder: Path
+    model: Path | None
+    rule_ids: tuple[str, ...]
+    scan_every_s: float
+    fresh_within_s: float | None
 
 
 def load_books(path: Path | str) -> Books:
@@ -497,6 +511,11 @@ def load_books(path: Path | str) -> Books:
         ledger_url=_absolute_sqlite(settings.ledger.url, path.parent),
         endpoint_ids=tuple(endpoint.id for endpoint in settings.endpoint),
         ops_to=settings.delivery.ops_to,
+        folder=path.parent / settings.folder.path,
+        model=path.parent / settings.model.path if settings.model.path else None,
+        rule_ids=tuple(rule["id"] for rule in settings.rule if isinstance(rule.get("id"), str)),
+        scan_every_s=settings.folder.scan_every_s,
+        fresh_within_s=settings.monitor.fresh_within_s,
     )
 
 
