@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from classifier.errors import FeedbackError, did_you_mean
+from classifier.errors import FeedbackError, did_you_mean, one_line
 from classifier.tags import Tags
 from classifier.taxonomy import Taxonomy
 
@@ -171,8 +171,8 @@ def judge(
             verdict=verdict,
             label=label,
             model=subject.model,
-            note=note,
-            by=by,
+            note=_plain(note),
+            by=_plain(by),
             via=via,
             at=now,
         )
@@ -184,6 +184,11 @@ def _check_words(by: str, note: str) -> None:
     for name, text, limit in (("note", note, MAX_NOTE), ("by", by, MAX_BY)):
         if len(text) > limit:
             raise FeedbackError("words", f"{name} has {len(text)} characters; at most {limit} are kept")
+
+
+def _plain(text: str) -> str:
+    """Return what any database and any terminal can hold."""
+    return one_line(" ".join(text.split()))
 
 
 def _meant(subject: Subject, verdict: Verdict) -> Sequence[str | None]:

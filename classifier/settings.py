@@ -52,6 +52,21 @@ class _Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
+def _ip_address(value: str) -> str:
+    try:
+        return str(ipaddress.ip_address(value))
+    except ValueError as error:
+        message = "an IP address such as '127.0.0.1' or '::1' needed"
+        raise ValueError(message) from error
+
+
+def _variable_name(value: str | None) -> str | None:
+    if value is not None and not _VARIABLE.fullmatch(value):  # likely the secret itself: not to be repeated
+        message = "the name of an environment variable needed, not the value itself"
+        raise ValueError(message)
+    return value
+
+
 class FolderSettings(_Table):
     """The watched folder."""
 
@@ -155,14 +170,34 @@ class MonitorSettings(_Table):
     ping_every_s: float = Field(default=60.0, ge=1, le=86_400)
     """Seconds between two of these."""
 
-    @field_validator("host")
-    @classmethod
-    def _address(cls, value: str) -> str:
-        try:
-            return str(ipaddress.ip_address(value))
-        except ValueError as error:
-            message = "an IP address such as '127.0.0.1' or '::1' needed"
-            raise ValueError(message) from error
+    _check_host = field_validator("host")(_ip_address)
+
+
+class FeedbackSettings(_Table):
+    """How others say over HTTP whether alerts were right."""
+
+    port: int | None = Field(default=None, ge=1, le=65_535)
+    """Port that takes signed POSTs to /feedback; without it there is none."""
+    host: str = "127.0.0.1"
+    """IP address to listen on."""
+    secret: SecretStr | None = None
+    """The secret that requests are signed with, whsec_...; several, separated by blanks, are all taken."""
+    secret_env: str | None = None
+    """Environment variable that holds it."""
+    secret_file: Path | None = None
+    """File that holds it."""
+
+    @model_validator(mode="after")
+    def _port_and_secret(self) -> "FeedbackSettings":
+        given = [name for name in ("secret", "secret_env", "secret_file") if getattr(self, name) is not None]
+        if len(given) != (self.port is not None):
+            got = " and ".join(given) or "none"
+            message = f"a port and exactly one of secret, secret_env, secret_file need each other, got {got}"
+            raise ValueError(message)
+        return self
+
+    _check_host = field_validator("host")(_ip_address)
+    _check_variable = field_validator("secret_env")(_variable_name)
 
 
 class EndpointSettings(_Table):
@@ -226,13 +261,7 @@ class EndpointSettings(_Table):
             raise ValueError(message)
         return value
 
-    @field_validator("url_env", "secret_env")
-    @classmethod
-    def _variable(cls, value: str | None) -> str | None:
-        if value is not None and not _VARIABLE.fullmatch(value):  # likely the secret itself: not to be repeated
-            message = "the name of an environment variable needed, not the value itself"
-            raise ValueError(message)
-        return value
+    _check_variables = field_validator("url_env", "secret_env")(_variable_name)
 
     @field_validator("allow")
     @classmethod
@@ -258,6 +287,7 @@ class Settings(_Table):
     stories: StoriesSettings = StoriesSettings()
     delivery: DeliverySettings = DeliverySettings()
     monitor: MonitorSettings = MonitorSettings()
+    feedback: FeedbackSettings = FeedbackSettings()
     rule: tuple[dict[str, Any], ...] = ()
     """Rules: id, to, a list of labels per facet of the model, and what the README names beside these."""
     endpoint: tuple[EndpointSettings, ...] = Field(default=(), max_length=MAX_ENDPOINTS)
@@ -300,6 +330,7 @@ class CheckedSettings:
 
     Attributes:
         files: what it was read from: the file itself, and those of addresses, secrets, authorities and templates.
+        feedback_keys: any of them may have signed what people say of alerts; none when nothing is taken over HTTP.
     """
 
     path: Path
@@ -309,6 +340,7 @@ class CheckedSettings:
     rules: RuleSet
     receivers: tuple[Receiver, ...]
     files: tuple[Path, ...]
+    feedback_keys: tuple[bytes, ...] = ()
 
 
 def load_settings(
@@ -391,6 +423,12 @@ def parse_settings(
         with contextlib.suppress(ValidationError):  # told above, with those of all other tables
             endpoint = EndpointSettings.model_validate(raw)
             receivers.append(_receiver(endpoint, f"endpoint[{i}]", path.parent, environment, problems))
+    feedback_keys: tuple[bytes, ...] = ()
+    if settings is not None and settings.feedback.port is not None and is_sending:
+        feedback = settings.feedback
+        look_up = _LookUp("feedback", path.parent, environment, problems)
+        given = look_up("secret", feedback.secret, feedback.secret_env, feedback.secret_file)
+        feedback_keys = _keys(given, "feedback.secret", problems)
     if problems or settings is None:
         raise ConfigError(str(path), tuple(problems))
     return CheckedSettings(
@@ -408,7 +446,9 @@ def parse_settings(
                 for file in (item.url_file, item.secret_file, item.ca_file, item.template)
                 if file
             ),
+            *([path.parent / settings.feedback.secret_file] if settings.feedback.secret_file else []),
         ),
+        feedback_keys=feedback_keys,
     )
 
 
@@ -572,37 +612,50 @@ def _known_keys(location: tuple[str | int, ...]) -> list[str]:
         "stories": StoriesSettings,
         "delivery": DeliverySettings,
         "monitor": MonitorSettings,
+        "feedback": FeedbackSettings,
         "endpoint": EndpointSettings,
     }
     table = tables.get(str(location[0]), Settings) if len(location) > 1 else Settings
     return list(table.model_fields)
 
 
-def _receiver(
-    endpoint: EndpointSettings, path: str, base: Path, environment: Mapping[str, str], problems: list[Problem]
-) -> Receiver:
-    def look_up(name: str, given: SecretStr | None, variable: str | None, file: Path | None) -> str:
+@dataclass(frozen=True, slots=True)
+class _LookUp:
+    """Looks up what may stand in the settings, in the environment or in a file of its own."""
+
+    path: str
+    base: Path
+    environment: Mapping[str, str]
+    problems: list[Problem]
+
+    def __call__(self, name: str, given: SecretStr | None, variable: str | None, file: Path | None) -> str:
+        """Return it, or nothing when there is a problem now."""
         if given is not None:
             value, key, source = given.get_secret_value(), name, "it"
         elif variable is not None:
-            value, key = environment.get(variable, ""), f"{name}_env"
+            value, key = self.environment.get(variable, ""), f"{name}_env"
             source = f"the environment variable {variable}"
         else:
             key, source = f"{name}_file", "the file"
             try:
-                value = _read_text(base / (file or ""), _MAX_SECRET_BYTES)
+                value = _read_text(self.base / (file or ""), _MAX_SECRET_BYTES)
             except UnicodeDecodeError:
-                problems.append(Problem(f"{path}.{key}", "cannot be read: it is no text"))
+                self.problems.append(Problem(f"{self.path}.{key}", "cannot be read: it is no text"))
                 return ""
             except (OSError, ValueError) as error:
                 reason = getattr(error, "strerror", None) or str(error)
-                problems.append(Problem(f"{path}.{key}", f"cannot be read: {reason}"))
+                self.problems.append(Problem(f"{self.path}.{key}", f"cannot be read: {reason}"))
                 return ""
         if not value.strip():
-            what = "is not set" if variable is not None and variable not in environment else "is empty"
-            problems.append(Problem(f"{path}.{key}", f"{source} {what}"))
+            what = "is not set" if variable is not None and variable not in self.environment else "is empty"
+            self.problems.append(Problem(f"{self.path}.{key}", f"{source} {what}"))
         return value.strip()
 
+
+def _receiver(
+    endpoint: EndpointSettings, path: str, base: Path, environment: Mapping[str, str], problems: list[Problem]
+) -> Receiver:
+    look_up = _LookUp(path, base, environment, problems)
     allow = tuple(parse_allowed(item) for item in endpoint.allow)
     url = look_up("url", endpoint.url, endpoint.url_env, endpoint.url_file)
     if url and (fault := url_fault(url, allow)):

@@ -1,13 +1,18 @@
 """What people say of alerts, with the real commands, the real daemon and the reference library: said, kept, trained."""
 
+import datetime as dt
 import json
+import re
+import socket
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from click.testing import CliRunner, Result
 from receiver import Receiver
-from rig import PHRASES, Rig
+from rig import PHRASES, Rig, poll
+from standardwebhooks import Webhook
 
 from classifier import Training, load_corpus
 from classifier.cli import main
@@ -139,3 +144,68 @@ def small_taxonomy(rig: Rig) -> Any:
     from classifier import load_model  # noqa: PLC0415
 
     return load_model(rig.base / "model").taxonomy
+
+
+def test_the_daemon_takes_signed_feedback(tmp_path: Path, receiver: Receiver, small_training: Training) -> None:
+    """From an alert that arrived to rows that can be trained from; without a port in the settings nothing listens."""
+    rig = Rig(tmp_path, receiver, small_training)
+    port, secret = _free_port(), receiver.secret
+    rig.configure(extra=f'[feedback]\nport = {port}\nsecret_env = "DESK_FEEDBACK"\n')
+    with rig.daemon(DESK_FEEDBACK=secret) as process:
+        rig.drop("a.txt", PAGE)
+        poll(lambda: receiver.requests, "the alert")
+        [envelope] = receiver.verified()
+        now = dt.datetime.now(dt.UTC)  # noqa: TID251 - the daemon's clock is the real one
+        body = json.dumps({"alert": envelope["data"]["id"], "verdict": "wrong", "labels": ["charging"]})
+        headers = {
+            "webhook-id": "msg_reader_1",
+            "webhook-timestamp": str(int(now.timestamp())),
+            "webhook-signature": Webhook(secret).sign("msg_reader_1", now, body),
+        }
+        replies = [httpx.post(f"http://127.0.0.1:{port}/feedback", content=body, headers=headers) for _ in range(2)]
+        assert rig.stop(process) == 0
+    [row] = records(run("feedback", "list", "--json", "-c", rig.config))
+
+    assert [reply.status_code for reply in replies] == [200, 200]
+    assert replies[0].json()["recorded"] == [{"label": "charging", "verdict": "wrong"}]
+    assert replies[1].json() == {"status": "recorded before"}
+    assert (row["alert"], row["via"], row["label"], row["verdict"]) == (
+        envelope["data"]["id"],
+        "callback",
+        "charging",
+        "wrong",
+    )
+    assert secret not in rig.said()
+    assert "/feedback on port" in rig.said()
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (
+            "port = 9465",
+            "feedback: a port and exactly one of secret, secret_env, secret_file need each other, got none",
+        ),
+        ('secret_env = "X"', "feedback: a port and exactly one of secret, .* got secret_env"),
+        ('port = 9465\nsecret_env = "DESK_X"', "feedback.secret_env: the environment variable DESK_X is not set"),
+        ('port = 9465\nsecret = "whsec_AAAA"', "feedback.secret: "),
+        ('port = 9465\nhost = "localhost"\nsecret = "x"', "feedback.host: an IP address such as '127.0.0.1'"),
+        ('port = 9465\nsecret_env = "whsec_AA+A"', "feedback.secret_env: the name of an environment variable needed"),
+        ("prot = 9465", "feedback.prot: no such key; did you mean 'port'?"),
+    ],
+)
+def test_faults_of_its_settings_are_told(rig: Rig, table: str, message: str) -> None:
+    """With place and remedy, and without the secret."""
+    rig.configure(extra=f"[feedback]\n{table}\n")
+    result = run("config", "check", "-c", rig.config)
+
+    assert result.exit_code == 1
+    assert re.search(message, result.stderr), result.stderr
+    assert "whsec_AA" not in result.stderr
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
