@@ -2,7 +2,7 @@
 The two jobs of the daemon, over ports.
 
     ingest:   Inbox.settled | Ledger.unrecorded | Inbox.read | Ledger.scored | Judge | Ledger.kin | place |
-        Ledger.story | news | Format.render | Ledger.record
+        Ledger.story | news | route | Format.render | Ledger.record
     Judge:    parse_article | Model.tag | RuleSet.match | make_alert | make_summary | make_telling
     deliver:  RateLimit.wait_s | Ledger.claim | Sender.send | next_step | next_health | Ledger.settle
 
@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import compress, islice
 
-from classifier.alerts import make_alert, message_id, notice_id
+from classifier.alerts import MAX_TERMS, make_alert, message_id, notice_id
 from classifier.article import Article, parse_article
 from classifier.delivery import EndpointHealth, Message, Outcome, RateLimit, RetryPolicy, next_health, next_step
 from classifier.errors import ArticleError, QueueFullError
@@ -44,7 +44,9 @@ from classifier.ports import (
     Verdict,
     no_checkpoint,
 )
+from classifier.routing import Hold, route
 from classifier.rules import Match, RuleSet
+from classifier.silences import Silence
 from classifier.tags import Tags
 from classifier.telling import COOLDOWN, WINDOW, Place, StoryBooks, labels_told, make_telling, news, place
 
@@ -121,7 +123,7 @@ class Judge:
         )
 
     def _summaries(self, article: Article, tags: Tags, matches: Sequence[Match], now: dt.datetime) -> Iterator[Summary]:
-        explain = cache(self.model.explainer(article))  # several rules may ask for the same label
+        explain = cache(self.model.explainer(article, n_terms=MAX_TERMS))  # several rules may ask for the same label
         for match in matches:
             yield make_summary(make_alert(article, tags, match, model=self.model.reference, explain=explain, now=now))
 
@@ -263,6 +265,8 @@ class Ingest:
         Those of one batch are recorded together, but for two that may tell one story: the second is compared with what
         the ledger knows of the first.
         """
+        is_asked = any(isinstance(verdict, Scored) and verdict.matches for _, verdict in verdicts)
+        silences = self.ledger.silences(self.clock()) if is_asked else ()
         ready: list[tuple[FileVersion, Verdict]] = []
         keys: set[int | str] = set()
         for file, verdict in verdicts:
@@ -274,7 +278,7 @@ class Ingest:
                     self._record(ready, report)
                     ready, keys = [], set()
                 keys.update(mine)
-                ready.append((file, self._worded(verdict)))
+                ready.append((file, self._worded(verdict, silences)))
             else:
                 ready.append((file, verdict))
         self._record(ready, report)
@@ -296,7 +300,7 @@ class Ingest:
                 verdict = Duplicate(sha256=verdict.article.id)  # noqa: PLW2901 - as it was recorded
             self.on_file(file, verdict)
 
-    def _worded(self, scored: Scored) -> Scored | Rejected:
+    def _worded(self, scored: Scored, silences: Sequence[Silence]) -> Scored | Rejected:
         """Return *scored* with its story and with the messages that follow from it, in the formats of the endpoints."""
         now = self.clock()
         kin = self.ledger.kin(scored.telling, now - self.story_window) if scored.telling else ()
@@ -307,19 +311,25 @@ class Ingest:
         is_asked = bool(scored.telling and scored.matches)
         books = self.ledger.story(where.story_id, scored.telling.source) if is_asked and scored.telling else None
         try:
-            return self._told(scored, where, books or StoryBooks(told={}), now)
+            return self._told(scored, where, books or StoryBooks(told={}), silences, now)
         except Exception as error:  # noqa: BLE001 - as in the judge
             return Rejected(reason="failed", detail=_FAILED.format(type(error).__name__))
 
-    def _told(self, scored: Scored, where: Place, books: StoryBooks, now: dt.datetime) -> Scored:
+    def _told(
+        self, scored: Scored, where: Place, books: StoryBooks, silences: Sequence[Silence], now: dt.datetime
+    ) -> Scored:
         messages, held, told = [], [], {}
+        text = cache(lambda: scored.telling.text if scored.telling else "")
         for match, summary in zip(scored.matches, scored.summaries, strict=True):
             for endpoint in match.to:
                 added = news(where, summary, books, endpoint, now, self.cooldown)
-                if added is None:
-                    held.append(Held(rule_id=match.rule.id, endpoint_id=endpoint, reason="told"))
+                way = route(match, summary, added, endpoint, where.story_id, silences, text)
+                is_known = not isinstance(way, Hold) or (way.silence is not None and way.silence.story_id is not None)
+                if is_known:  # also to whom has silenced the story: what is new in it is told all the same
+                    told[match.rule.id, endpoint] = labels_told(books, summary, endpoint)
+                if isinstance(way, Hold):
+                    held.append(_held(match, endpoint, way))
                     continue
-                told[match.rule.id, endpoint] = labels_told(books, summary, endpoint)
                 number = message_id(scored.article.id, match.rule.id, endpoint)
                 told_so = replace(summary, news=added, id=number)
                 messages.append(
@@ -328,11 +338,21 @@ class Ingest:
                         endpoint_id=endpoint,
                         rule_id=match.rule.id,
                         body=self.formats.get(endpoint, STANDARD).render_summary(told_so),
-                        not_before=match.not_before,
+                        not_before=way.not_before,
                     )
                 )
         story_id = where.story_id if scored.telling else None
         return replace(scored, story_id=story_id, messages=tuple(messages), held=tuple(held), told=told)
+
+
+def _held(match: Match, endpoint_id: str, hold: Hold) -> Held:
+    silence = hold.silence
+    return Held(
+        rule_id=match.rule.id,
+        endpoint_id=endpoint_id,
+        reason="silenced" if silence else "told",
+        silence_id=silence.id if silence else None,
+    )
 
 
 def _from_both_ends(files: Sequence[FileVersion]) -> Iterator[FileVersion]:

@@ -16,6 +16,7 @@ from classifier.delivery import EndpointHealth, Message, Outcome, Step
 from classifier.feedback import Judged, Judgement, Subject
 from classifier.payloads import Summary
 from classifier.rules import Match
+from classifier.silences import Silence
 from classifier.tags import Tags
 from classifier.telling import WINDOW, Kin, StoryBooks, Telling
 
@@ -44,6 +45,7 @@ _In = TypeVar("_In")
 _Out = TypeVar("_Out")
 
 FileState = Literal["scored", "duplicate", "rejected"]
+HoldReason = Literal["told", "silenced"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,12 +84,27 @@ class Held:
     A match that an endpoint is not told of.
 
     Attributes:
-        reason: ``told`` when it has heard of the story.
+        reason: ``told`` when it has heard of the story, ``silenced`` when somebody does not want to hear of it.
+        silence_id: which silence it was.
     """
 
     rule_id: str
     endpoint_id: str
-    reason: str
+    reason: HoldReason
+    silence_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldRow:
+    """An alert that was held back, as `classifier silence held` shows it."""
+
+    article_id: str
+    title: str
+    story_id: str | None
+    rule_id: str
+    endpoint_id: str
+    silence_id: int | None
+    held_at: dt.datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -315,6 +332,10 @@ class Ledger(Protocol):
 
     def judged(self) -> Sequence[Judged]:
         """Return every article that people spoke of, the one first spoken of first, with all they said."""
+        ...
+
+    def silences(self, now: dt.datetime) -> Sequence[Silence]:
+        """Return the silences in force, oldest first."""
         ...
 
     def claim(self, endpoint_id: str, now: dt.datetime, lease: dt.timedelta) -> Claim | None:

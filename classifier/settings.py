@@ -18,9 +18,9 @@ import ssl
 import stat
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 from urllib.parse import quote
 
 import httpx
@@ -60,13 +60,6 @@ def _ip_address(value: str) -> str:
         raise ValueError(message) from error
 
 
-def _variable_name(value: str | None) -> str | None:
-    if value is not None and not _VARIABLE.fullmatch(value):  # likely the secret itself: not to be repeated
-        message = "the name of an environment variable needed, not the value itself"
-        raise ValueError(message)
-    return value
-
-
 class FolderSettings(_Table):
     """The watched folder."""
 
@@ -86,6 +79,13 @@ class FolderSettings(_Table):
     """Larger files are rejected."""
 
 
+def _checked_variable(value: str | None) -> str | None:
+    if value is not None and not _VARIABLE.fullmatch(value):  # likely the secret itself: not to be repeated
+        message = "the name of an environment variable needed, not the value itself"
+        raise ValueError(message)
+    return value
+
+
 class ModelSettings(_Table):
     """The model that scores."""
 
@@ -98,12 +98,27 @@ class LedgerSettings(_Table):
 
     url: str = "sqlite:///classifier.db"
     """SQLAlchemy URL; a relative SQLite path is relative to the settings file. The file must be on a local disk."""
+    url_env: str | None = None
+    """Environment variable that holds the URL instead, since that of a server has a password in it."""
+    url_file: Path | None = None
+    """File that holds it."""
     keep_bodies_days: Days = 30.0
     """Days after which the body of a delivered message is forgotten."""
     keep_attempts_days: Days = 90.0
     """Days after which the tries of a delivered message are forgotten."""
     keep_records_days: Days = 400.0
     """Days after which delivered messages, duplicates and rejected files are forgotten; digests of articles never."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _at_most_one_source(cls, table: object) -> object:
+        given = [key for key in ("url", "url_env", "url_file") if isinstance(table, Mapping) and key in table]
+        if len(given) > 1:
+            message = f"at most one of url, url_env, url_file allowed, got {' and '.join(given)}"
+            raise ValueError(message)
+        return table
+
+    _variable = field_validator("url_env")(_checked_variable)
 
 
 class StoriesSettings(_Table):
@@ -197,7 +212,7 @@ class FeedbackSettings(_Table):
         return self
 
     _check_host = field_validator("host")(_ip_address)
-    _check_variable = field_validator("secret_env")(_variable_name)
+    _check_variable = field_validator("secret_env")(_checked_variable)
 
 
 class EndpointSettings(_Table):
@@ -261,7 +276,7 @@ class EndpointSettings(_Table):
             raise ValueError(message)
         return value
 
-    _check_variables = field_validator("url_env", "secret_env")(_variable_name)
+    _variable = field_validator("url_env", "secret_env")(_checked_variable)
 
     @field_validator("allow")
     @classmethod
@@ -336,7 +351,7 @@ class CheckedSettings:
     path: Path
     settings: Settings
     folder: Path
-    ledger_url: str
+    ledger_url: str = field(repr=False)  # may hold a password
     rules: RuleSet
     receivers: tuple[Receiver, ...]
     files: tuple[Path, ...]
@@ -423,19 +438,17 @@ def parse_settings(
         with contextlib.suppress(ValidationError):  # told above, with those of all other tables
             endpoint = EndpointSettings.model_validate(raw)
             receivers.append(_receiver(endpoint, f"endpoint[{i}]", path.parent, environment, problems))
+    ledger_url = _ledger_url(settings.ledger, path.parent, environment, problems) if settings else ""
     feedback_keys: tuple[bytes, ...] = ()
     if settings is not None and settings.feedback.port is not None and is_sending:
-        feedback = settings.feedback
-        look_up = _LookUp("feedback", path.parent, environment, problems)
-        given = look_up("secret", feedback.secret, feedback.secret_env, feedback.secret_file)
-        feedback_keys = _keys(given, "feedback.secret", problems)
+        feedback_keys = _feedback_keys(settings.feedback, path.parent, environment, problems)
     if problems or settings is None:
         raise ConfigError(str(path), tuple(problems))
     return CheckedSettings(
         path=path,
         settings=settings,
         folder=path.parent / settings.folder.path,
-        ledger_url=_absolute_sqlite(settings.ledger.url, path.parent),
+        ledger_url=ledger_url,
         rules=rules,
         receivers=tuple(receivers),
         files=(
@@ -522,7 +535,7 @@ class Books:
         fresh_within_s: as in the settings.
     """
 
-    ledger_url: str
+    ledger_url: str = field(repr=False)
     endpoint_ids: tuple[str, ...]
     ops_to: tuple[str, ...]
     folder: Path
@@ -532,11 +545,11 @@ class Books:
     fresh_within_s: float | None
 
 
-def load_books(path: Path | str) -> Books:
+def load_books(path: Path | str, environment: Mapping[str, str] = os.environ) -> Books:
     """
     Read of a settings file where the ledger is and what the endpoints are called.
 
-    Rules, environment variables and files of secrets are not looked at: whoever looks at the ledger need not have them.
+    Rules, addresses and secrets are not looked at: whoever looks at the ledger need not have them.
 
     Raises:
         ConfigError: the file cannot be read or its shape is wrong.
@@ -547,8 +560,12 @@ def load_books(path: Path | str) -> Books:
     except ValidationError as error:
         problems = tuple(_problem(item) for item in error.errors(include_input=False, include_url=False))
         raise ConfigError(str(path), problems) from error
+    faults: list[Problem] = []
+    ledger_url = _ledger_url(settings.ledger, path.parent, environment, faults)
+    if faults:
+        raise ConfigError(str(path), tuple(faults))
     return Books(
-        ledger_url=_absolute_sqlite(settings.ledger.url, path.parent),
+        ledger_url=ledger_url,
         endpoint_ids=tuple(endpoint.id for endpoint in settings.endpoint),
         ops_to=settings.delivery.ops_to,
         folder=path.parent / settings.folder.path,
@@ -619,43 +636,61 @@ def _known_keys(location: tuple[str | int, ...]) -> list[str]:
     return list(table.model_fields)
 
 
-@dataclass(frozen=True, slots=True)
-class _LookUp:
-    """Looks up what may stand in the settings, in the environment or in a file of its own."""
+class _Place(NamedTuple):
+    """Where in the settings a value is looked up for, and what is needed for that."""
 
     path: str
     base: Path
     environment: Mapping[str, str]
     problems: list[Problem]
 
-    def __call__(self, name: str, given: SecretStr | None, variable: str | None, file: Path | None) -> str:
-        """Return it, or nothing when there is a problem now."""
-        if given is not None:
-            value, key, source = given.get_secret_value(), name, "it"
-        elif variable is not None:
-            value, key = self.environment.get(variable, ""), f"{name}_env"
-            source = f"the environment variable {variable}"
-        else:
-            key, source = f"{name}_file", "the file"
-            try:
-                value = _read_text(self.base / (file or ""), _MAX_SECRET_BYTES)
-            except UnicodeDecodeError:
-                self.problems.append(Problem(f"{self.path}.{key}", "cannot be read: it is no text"))
-                return ""
-            except (OSError, ValueError) as error:
-                reason = getattr(error, "strerror", None) or str(error)
-                self.problems.append(Problem(f"{self.path}.{key}", f"cannot be read: {reason}"))
-                return ""
-        if not value.strip():
-            what = "is not set" if variable is not None and variable not in self.environment else "is empty"
-            self.problems.append(Problem(f"{self.path}.{key}", f"{source} {what}"))
-        return value.strip()
+
+def _look_up(name: str, given: str | None, variable: str | None, file: Path | None, place: _Place) -> str:
+    """Return what was given, what a variable holds, or what a file does, without the blanks around it."""
+    if given is not None:
+        value, key, source = given, name, "it"
+    elif variable is not None:
+        value, key = place.environment.get(variable, ""), f"{name}_env"
+        source = f"the environment variable {variable}"
+    else:
+        key, source = f"{name}_file", "the file"
+        try:
+            value = _read_text(place.base / (file or ""), _MAX_SECRET_BYTES)
+        except UnicodeDecodeError:
+            place.problems.append(Problem(f"{place.path}.{key}", "cannot be read: it is no text"))
+            return ""
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            place.problems.append(Problem(f"{place.path}.{key}", f"cannot be read: {reason}"))
+            return ""
+    if not value.strip():
+        what = "is not set" if variable is not None and variable not in place.environment else "is empty"
+        place.problems.append(Problem(f"{place.path}.{key}", f"{source} {what}"))
+    return value.strip()
+
+
+def _ledger_url(ledger: LedgerSettings, base: Path, environment: Mapping[str, str], problems: list[Problem]) -> str:
+    given = ledger.url if ledger.url_env is None and ledger.url_file is None else None
+    place = _Place("ledger", base, environment, problems)
+    return _absolute_sqlite(_look_up("url", given, ledger.url_env, ledger.url_file, place), base)
+
+
+def _feedback_keys(
+    feedback: FeedbackSettings, base: Path, environment: Mapping[str, str], problems: list[Problem]
+) -> tuple[bytes, ...]:
+    given = feedback.secret.get_secret_value() if feedback.secret is not None else None
+    place = _Place("feedback", base, environment, problems)
+    secrets = _look_up("secret", given, feedback.secret_env, feedback.secret_file, place)
+    return _keys(secrets, "feedback.secret", problems)
 
 
 def _receiver(
     endpoint: EndpointSettings, path: str, base: Path, environment: Mapping[str, str], problems: list[Problem]
 ) -> Receiver:
-    look_up = _LookUp(path, base, environment, problems)
+    def look_up(name: str, given: SecretStr | None, variable: str | None, file: Path | None) -> str:
+        value = given.get_secret_value() if given is not None else None
+        return _look_up(name, value, variable, file, _Place(path, base, environment, problems))
+
     allow = tuple(parse_allowed(item) for item in endpoint.allow)
     url = look_up("url", endpoint.url, endpoint.url_env, endpoint.url_file)
     if url and (fault := url_fault(url, allow)):

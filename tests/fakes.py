@@ -34,6 +34,7 @@ from classifier.ports import (
     Scored,
     Verdict,
 )
+from classifier.silences import Silence
 from classifier.telling import Kin, StoryBooks, Telling, Told
 
 
@@ -108,7 +109,8 @@ class FakeLedger:
         self.tellings: list[tuple[Kin, dt.datetime]] = []
         self.paths: dict[tuple[str, str], None] = {}
         self.told: dict[tuple[str, str, str], Told] = {}
-        self.held: list[Held] = []
+        self.held: list[tuple[str, Held]] = []
+        self.in_force: list[Silence] = []
         self.verdicts: dict[str, Scored] = {}
         self.submissions: dict[str, list[Judgement]] = {}
         self._rows: dict[MessageId, _Row] = {}
@@ -161,7 +163,7 @@ class FakeLedger:
         return self.files[file][0]
 
     def _record_story(self, scored: Scored, now: dt.datetime) -> None:
-        self.held += scored.held
+        self.held += [(scored.article.id, item) for item in scored.held]
         if scored.telling is None or scored.story_id is None:
             return
         self.tellings.append((Kin(telling=scored.telling, story_id=scored.story_id), now))
@@ -238,6 +240,10 @@ class FakeLedger:
             )
             for key, items in said.items()
         ]
+
+    def silences(self, now: dt.datetime) -> Sequence[Silence]:
+        """Return those that have not ended."""
+        return [silence for silence in self.in_force if silence.until > now]
 
     def claim(self, endpoint_id: str, now: dt.datetime, lease: dt.timedelta) -> Claim | None:
         """Take the message due longest."""
@@ -393,6 +399,7 @@ class FakeLedger:
             own = [row for row in self._rows.values() if (self.article_of[row.message.id], row.message.rule_id) == key]
             if all(row.state == "delivered" for row in own):
                 del self.matched_at[key], self.matches[key]
+                self.held = [(article_id, item) for article_id, item in self.held if (article_id, item.rule_id) != key]
                 for row in own:
                     del self._rows[row.message.id]
                 forgotten += 1

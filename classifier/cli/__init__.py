@@ -6,7 +6,20 @@ imported by the command that needs them. With ``--json`` standard output holds o
 else; progress, warnings and errors go to standard error.
 """
 
-from classifier.cli import alerts, archive, articles, config, daemon, data, evaluation, feedback, models, outbox, rules
+from classifier.cli import (
+    alerts,
+    archive,
+    articles,
+    config,
+    daemon,
+    data,
+    evaluation,
+    feedback,
+    models,
+    outbox,
+    rules,
+    silences,
+)
 from classifier.cli.console import main
 
 __all__ = [
@@ -22,4 +35,5 @@ __all__ = [
     "models",
     "outbox",
     "rules",
+    "silences",
 ]

@@ -329,6 +329,7 @@ def test_d3_a_daemon_works_on_when_its_ledger_can_be_used_again(
 # -- D4: one daemon --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_d4_a_second_daemon_on_the_same_folder_refuses(
     tmp_path: Path, receiver: Receiver, small_training: Training
 ) -> None:

@@ -18,6 +18,7 @@ from classifier.adapters.ledger import (
     overviews,
     recording,
     retention,
+    silences,
     tellings,
 )
 from classifier.adapters.ledger.database import Database, check_url, sqlite_file
@@ -31,12 +32,14 @@ from classifier.ports import (
     Claim,
     FileState,
     FileVersion,
+    HeldRow,
     OutboxRow,
     Queue,
     Retention,
     Verdict,
     no_checkpoint,
 )
+from classifier.silences import Silence
 from classifier.status import Overview
 from classifier.telling import Kin, StoryBooks, StoryMember, StoryRow, Telling
 
@@ -110,10 +113,10 @@ class SqlLedger:
         with self._database.reading() as connection:
             return overviews.stories(connection, since, limit)
 
-    def story_members(self, reference: str) -> Sequence[StoryMember]:
-        """Return the articles of the one story whose id, or one of whose articles' ids, begins so; none otherwise."""
+    def story_members(self, name: str) -> Sequence[StoryMember]:
+        """Return the articles of the one story that *name* can mean, as for `stories_named`; the first told first."""
         with self._database.reading() as connection:
-            return overviews.story_members(connection, reference)
+            return overviews.story_members(connection, name)
 
     # -- what people say of it ---------------------------------------------------------------------------------------
 
@@ -131,6 +134,38 @@ class SqlLedger:
         """Return every article that people spoke of, the one first spoken of first, with all they said."""
         with self._database.reading() as connection:
             return opinions.judged(connection)
+
+    # -- what is held back -------------------------------------------------------------------------------------------
+
+    def silences(self, now: dt.datetime) -> Sequence[Silence]:
+        """Return the silences in force, oldest first."""
+        with self._database.reading() as connection:
+            return silences.in_force(connection, now)
+
+    def add_silence(self, silence: Silence) -> Silence:
+        """Store a silence; return it with its number."""
+        with self._database.writing() as connection:
+            return silences.add(connection, silence)
+
+    def end_silence(self, silence_id: int, now: dt.datetime) -> bool:
+        """End a silence now; False when there is none of this number in force."""
+        with self._database.writing() as connection:
+            return silences.end(connection, silence_id, now)
+
+    def all_silences(self) -> Sequence[tuple[Silence, int]]:
+        """Return every silence, the newest first, with how many alerts it held back."""
+        with self._database.reading() as connection:
+            return silences.listed(connection)
+
+    def silenced(self, silence_id: int | None, limit: int) -> Sequence[HeldRow]:
+        """Return the alerts that a silence, or any, held back, the newest first."""
+        with self._database.reading() as connection:
+            return silences.held_back(connection, "silenced", silence_id, limit)
+
+    def stories_named(self, name: str, limit: int) -> Sequence[str]:
+        """Return the stories that *name* can mean: the beginning of an id, a webhook-id, or the name of a file."""
+        with self._database.reading() as connection:
+            return silences.stories_named(connection, name, limit)
 
     # -- what is to be sent ------------------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from classifier.adapters.ledger.schema import (
     outbox,
     tellings,
 )
+from classifier.adapters.ledger.silences import stories_named
 from classifier.status import Overview, RuleCounts
 from classifier.telling import StoryMember, StoryRow, ToldAlert
 
@@ -147,10 +148,9 @@ def _story_counts(connection: sa.Connection, ids: Sequence[str]) -> Mapping[str,
     }
 
 
-def story_members(connection: sa.Connection, reference: str) -> Sequence[StoryMember]:
-    """Return the articles of the story whose id, or one of whose articles' ids, begins so; the first told first."""
-    begins = articles.c.id.startswith(reference, autoescape=True) & articles.c.story_id.is_not(None)
-    ids = connection.scalars(sa.select(articles.c.story_id).where(begins).distinct().limit(2)).all()
+def story_members(connection: sa.Connection, name: str) -> Sequence[StoryMember]:
+    """Return the articles of the one story that *name* can mean, first told first; none when it is none or several."""
+    ids = stories_named(connection, name, limit=2)
     if len(ids) != 1:
         return []
     query = (

@@ -108,6 +108,7 @@ class _Rows:
                     "rule_version": match.rule.version,
                     "labels": json.dumps([tag.label for tag in match.reasons]),
                     "n_messages": sum(message.rule_id == match.rule.id for message in scored.messages),
+                    "n_endpoints": len(match.to),
                     "created_at": self._now,
                 }
             )
@@ -118,6 +119,7 @@ class _Rows:
                 "rule_id": item.rule_id,
                 "endpoint_id": item.endpoint_id,
                 "reason": item.reason,
+                "silence_id": item.silence_id,
                 "created_at": self._now,
             }
             for item in scored.held

@@ -74,6 +74,7 @@ matches = sa.Table(
     sa.Column("rule_version", sa.String(8), nullable=False),
     sa.Column("n_messages", sa.Integer, nullable=False),  # so that an audit can tell a lost message from one never made
     sa.Column("labels", sa.Text),  # JSON: those that met the rule; NULL in rows older than this column
+    sa.Column("n_endpoints", sa.Integer, nullable=False),  # each gets a message of its own, or there is a row why not
     sa.Column("created_at", UtcDateTime, nullable=False),
 )
 
@@ -158,6 +159,7 @@ held = sa.Table(
     sa.Column("endpoint_id", sa.String(64), primary_key=True),
     sa.Column("reason", sa.Text, nullable=False),
     sa.Column("created_at", UtcDateTime, nullable=False, index=True),
+    sa.Column("silence_id", sa.Integer, index=True),  # which one; NULL when the reason is another
     sa.ForeignKeyConstraint(["article_id", "rule_id"], ["matches.article_id", "matches.rule_id"]),
 )
 
@@ -187,6 +189,20 @@ marks = sa.Table(  # when something happened last
     metadata,
     sa.Column("name", sa.String(32), primary_key=True),
     sa.Column("at", UtcDateTime, nullable=False),
+)
+
+silences = sa.Table(
+    "silences",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("until", UtcDateTime, nullable=False),
+    sa.Column("rule_id", sa.Text),  # what it names; NULL for what it does not
+    sa.Column("label", sa.Text),
+    sa.Column("story_id", sa.Text),
+    sa.Column("keyword", sa.Text),
+    sa.Column("endpoint_id", sa.Text),
+    sa.Column("created_at", UtcDateTime, nullable=False),
 )
 
 endpoints = sa.Table(
