@@ -14,7 +14,9 @@ from receiver import Receiver
 from rig import PHRASES, Rig, poll
 from standardwebhooks import Webhook
 
-from classifier import Training, load_corpus
+from classifier import Taxonomy, Training, load_corpus, load_model, parse_article
+from classifier.adapters.artifacts import read_manifest
+from classifier.adapters.importers import render_taxonomy
 from classifier.cli import main
 
 PAGE = f"City Pays\n\nOn Monday {PHRASES[0]}.\n".encode()
@@ -139,10 +141,8 @@ def test_export_writes_what_people_said_and_names_what_is_lost(rig: Rig, alert: 
     assert {"wind", "subsidy", "plan", "city", "province"} == example.unknown
 
 
-def small_taxonomy(rig: Rig) -> Any:
+def small_taxonomy(rig: Rig) -> Taxonomy:
     """Return the taxonomy of the rig's model."""
-    from classifier import load_model  # noqa: PLC0415
-
     return load_model(rig.base / "model").taxonomy
 
 
@@ -209,3 +209,32 @@ def _free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def test_a_model_is_trained_from_what_people_said(rig: Rig, alert: dict[str, Any]) -> None:
+    """From a word about an alert to another score of that article; the manifest says what took part, and how."""
+    run("feedback", alert["id"], "wrong", "charging", "-c", rig.config)
+    rows, corpus, taxonomy = (rig.base / name for name in ("rows.jsonl", "corpus.jsonl", "taxonomy.toml"))
+    run("feedback", "export", "--output", rows, "-c", rig.config)
+    taxonomy.write_text(render_taxonomy(small_taxonomy(rig)), encoding="utf-8")
+    levels, texts = ("city", "province"), {"charging": PHRASES[0], "wind": PHRASES[1]}
+    lines = [
+        {"id": f"{n}{label}", "text": f"{'abcdefgh'[n]}: {text}, the {levels[n % 2]} said", "sectors": [label]}
+        | {"policy_types": [{"charging": "subsidy", "wind": "plan"}[label]], "levels": [levels[n % 2]]}
+        for n in range(8)
+        for label, text in texts.items()
+    ]
+    corpus.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    base = ["train", corpus, "--taxonomy", taxonomy, "--output"]
+    plain = run(*base, rig.base / "plain")
+    told = run(*base, rig.base / "told", "--feedback", rows, "--feedback-weight", "5")
+    facts = read_manifest(rig.base / "told")["training"]
+    text = parse_article(PAGE, "a.txt").scored_text
+    before, after = (load_model(rig.base / name).score([text]).row(0)["charging"] for name in ("plain", "told"))
+
+    assert (plain.exit_code, told.exit_code) == (0, 0), plain.stderr + told.stderr
+    assert after < before
+    assert [(item["role"], item["examples"]) for item in facts["corpora"]] == [("main", 16), ("feedback", 1)]
+    assert facts["feedback_weight"] == 5.0
+    assert "feedback_weight" not in read_manifest(rig.base / "plain")["training"]
+    assert run(*base, rig.base / "none", "--feedback", rows, "--feedback-weight", "0").exit_code == 2
