@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import compress, islice
 
-from classifier.alerts import make_alert, message_id, notice_id
+from classifier.alerts import MAX_TERMS, make_alert, message_id, notice_id
 from classifier.article import Article, parse_article
 from classifier.delivery import EndpointHealth, Message, Outcome, RateLimit, RetryPolicy, next_health, next_step
 from classifier.errors import ArticleError, QueueFullError
@@ -121,7 +121,7 @@ class Judge:
         )
 
     def _summaries(self, article: Article, tags: Tags, matches: Sequence[Match], now: dt.datetime) -> Iterator[Summary]:
-        explain = cache(self.model.explainer(article))  # several rules may ask for the same label
+        explain = cache(self.model.explainer(article, n_terms=MAX_TERMS))  # several rules may ask for the same label
         for match in matches:
             yield make_summary(make_alert(article, tags, match, model=self.model.reference, explain=explain, now=now))
 
