@@ -1,7 +1,7 @@
 """
 The two jobs of the daemon, over ports.
 
-    ingest:   Inbox.settled | Ledger.unrecorded | Inbox.read | Ledger.scored | Judge | Ledger.kin | place |
+    ingest:   Inbox.settled | Ledger.unrecorded | Inbox.read | Ledger.scored | Judge | apart | Ledger.kin | place |
         Ledger.story | news | Format.render | Ledger.record
     Judge:    parse_article | Model.tag | RuleSet.match | make_alert | make_summary | make_telling
     deliver:  RateLimit.wait_s | Ledger.claim | Sender.send | next_step | next_health | Ledger.settle
@@ -46,7 +46,7 @@ from classifier.ports import (
 )
 from classifier.rules import Match, RuleSet
 from classifier.tags import Tags
-from classifier.telling import COOLDOWN, WINDOW, Place, StoryBooks, labels_told, make_telling, news, place
+from classifier.telling import COOLDOWN, WINDOW, Kin, Place, StoryBooks, apart, labels_told, make_telling, news, place
 
 LOOK_UP = 1_000  # versions asked of the ledger at once
 LOOK_AGAIN = dt.timedelta(seconds=5)  # in a backlog, what has come meanwhile waits no longer than about this
@@ -263,21 +263,26 @@ class Ingest:
         Those of one batch are recorded together, but for two that may tell one story: the second is compared with what
         the ledger knows of the first.
         """
-        ready: list[tuple[FileVersion, Verdict]] = []
-        keys: set[int | str] = set()
-        for file, verdict in verdicts:
-            if isinstance(verdict, Scored):
-                mine: set[int | str] = set()
-                if verdict.telling is not None:
-                    mine.update(verdict.telling.signature.bands, [verdict.telling.source])
-                if not keys.isdisjoint(mine):
+        now = self.clock()
+        tellings = [verdict.telling if isinstance(verdict, Scored) else None for _, verdict in verdicts]
+        for part in apart(tellings):
+            kin = iter(self.ledger.kin([item for item in tellings[part] if item], now - self.story_window))
+            ready: list[tuple[FileVersion, Verdict]] = []
+            stories: set[str] = set()
+            for file, verdict in verdicts[part]:
+                if not isinstance(verdict, Scored):
+                    ready.append((file, verdict))
+                    continue
+                where = _placed(verdict, next(kin) if verdict.telling else ())
+                if isinstance(where, Rejected):
+                    ready.append((file, where))
+                    continue
+                if where.story_id in stories:  # two that are not alike, but both like a third
                     self._record(ready, report)
-                    ready, keys = [], set()
-                keys.update(mine)
-                ready.append((file, self._worded(verdict)))
-            else:
-                ready.append((file, verdict))
-        self._record(ready, report)
+                    ready, stories = [], set()
+                stories.add(where.story_id)
+                ready.append((file, self._worded(verdict, where, now)))
+            self._record(ready, report)
 
     def _record(self, verdicts: Sequence[tuple[FileVersion, Verdict]], report: IngestReport) -> None:
         if not verdicts:
@@ -296,18 +301,13 @@ class Ingest:
                 verdict = Duplicate(sha256=verdict.article.id)  # noqa: PLW2901 - as it was recorded
             self.on_file(file, verdict)
 
-    def _worded(self, scored: Scored) -> Scored | Rejected:
+    def _worded(self, scored: Scored, where: Place, now: dt.datetime) -> Scored | Rejected:
         """Return *scored* with its story and with the messages that follow from it, in the formats of the endpoints."""
-        now = self.clock()
-        kin = self.ledger.kin(scored.telling, now - self.story_window) if scored.telling else ()
+        books = StoryBooks(told={})
+        if scored.matches and scored.telling and where.story_id != scored.article.id:  # nobody knows a new story
+            books = self.ledger.story(where.story_id, scored.telling.source)
         try:
-            where = place(scored.telling, kin) if scored.telling else Place(story_id=scored.article.id)
-        except Exception as error:  # noqa: BLE001 - as in the judge
-            return Rejected(reason="failed", detail=_FAILED.format(type(error).__name__))
-        is_asked = bool(scored.telling and scored.matches)
-        books = self.ledger.story(where.story_id, scored.telling.source) if is_asked and scored.telling else None
-        try:
-            return self._told(scored, where, books or StoryBooks(told={}), now)
+            return self._told(scored, where, books, now)
         except Exception as error:  # noqa: BLE001 - as in the judge
             return Rejected(reason="failed", detail=_FAILED.format(type(error).__name__))
 
@@ -331,6 +331,13 @@ class Ingest:
                 )
         story_id = where.story_id if scored.telling else None
         return replace(scored, story_id=story_id, messages=tuple(messages), held=tuple(held), told=told)
+
+
+def _placed(scored: Scored, kin: Sequence[Kin]) -> Place | Rejected:
+    try:
+        return place(scored.telling, kin) if scored.telling else Place(story_id=scored.article.id)
+    except Exception as error:  # noqa: BLE001 - as in the judge
+        return Rejected(reason="failed", detail=_FAILED.format(type(error).__name__))
 
 
 def _from_both_ends(files: Sequence[FileVersion]) -> Iterator[FileVersion]:

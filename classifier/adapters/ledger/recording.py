@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 import sqlalchemy as sa
 
 from classifier.adapters.ledger.schema import MAX_DETAIL, articles, files, held, matches, outbox, outbox_row
-from classifier.adapters.ledger.tellings import record_telling
+from classifier.adapters.ledger.tellings import record_tellings
 from classifier.alerts import tag_record
 from classifier.ports import Duplicate, FileState, FileVersion, Rejected, Scored, Verdict
 
@@ -41,8 +41,7 @@ def record(
     for table, values in rows.by_table.items():
         if values:
             connection.execute(table.insert(), values)
-    for verdict in rows.scored:
-        record_telling(connection, verdict, now)
+    record_tellings(connection, rows.scored, now)
     return states
 
 

@@ -4,7 +4,18 @@ import datetime as dt
 
 import sqlalchemy as sa
 
-from classifier.adapters.ledger.schema import IS_OPEN, attempts, bands, files, held, matches, outbox, tellings, told
+from classifier.adapters.ledger.schema import (
+    IS_OPEN,
+    attempts,
+    bands,
+    files,
+    fresh,
+    held,
+    matches,
+    outbox,
+    tellings,
+    told,
+)
 from classifier.ports import Retention
 from classifier.stories import Signature
 
@@ -66,5 +77,6 @@ def _forget_stories(connection: sa.Connection, before: dt.datetime) -> int:
     for row in rows:
         mine = bands.c.band.in_(Signature(row.signature).bands) & (bands.c.telling_id == row.id)
         connection.execute(bands.delete().where(mine))
+        connection.execute(fresh.delete().where(fresh.c.telling_id == row.id))
         connection.execute(tellings.delete().where(tellings.c.id == row.id))
     return len(rows) + connection.execute(told.delete().where(told.c.told_at < before)).rowcount
