@@ -420,6 +420,7 @@ _NUMBER = r"\d+(?:,\d{3})*(?:\.\d+)?"
 _TOKEN = re.compile(rf"([^\W\d_{_CJK}]+|(?<=[$\u20ac\u00a3\u00a5]){_NUMBER}(?:bn|m|k)\b|{_NUMBER}|[{_CJK}])")
 _STEM = 5  # letters; unites subsidy, subsidies and subsidised
 _TELLING = re.compile(r"[.!?\u3002\uff01\uff1f\u2026][\"'\u201d\u2019)\]]*\Z")  # headlines and menus end otherwise
+_MAX_KEPT = 50_000  # words whose stems are kept: some megabytes
 _MIN_STEMS = 3  # of a sentence that tells anything
 _BEFORE_CAPITAL = frozenset(".:!?\"'\u201c\u2018([>|\u2022\u2013\u2014-")  # a capital behind these need not be a name
 _MAX_CAPITALS = 0.6  # share of words with a capital beyond which a line is a headline or a menu
@@ -443,6 +444,7 @@ _TENS = {
     word: 10.0 * n for n, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), start=2)
 }
 _WRITTEN = _UNITS | _TENS | {word: float(n) for n, word in enumerate(_TEENS.split(), start=10)}
+_WRITTEN_WORDS = frozenset(_WRITTEN)
 _STOP_WORDS = frozenset(
     """
     a about after all also an and any are as at be been before being between both but by can could did do does during
@@ -582,15 +584,28 @@ def _read(text: str) -> _Reading:
         text=text,
         spans=spans,
         words_of=words_of,
-        numbers_of=list(map(_numbers, words_of)),
-        stems=list(chain.from_iterable(map(_stems, words_of))),
+        numbers_of=[_numbers(words) if _has_numbers(words) else {} for words in words_of],
+        stems=_stems(chain.from_iterable(words_of)),
         known=_names(split),
     )
 
 
+class _StemOf(dict[str, str]):
+    """A word that carries meaning, cut; nothing for any other. Texts are made of few words: those seen are kept."""
+
+    def __missing__(self, word: str) -> str:
+        if len(self) >= _MAX_KEPT:
+            self.clear()
+        self[word] = stem = word[:_STEM] if word not in _STOP_WORDS and _is_wording(word) else ""
+        return stem
+
+
+_STEM_OF = _StemOf()
+
+
 def _stems(words: Iterable[str]) -> list[str]:
     """Return the words that carry meaning, cut."""
-    return [word[:_STEM] for word in words if word not in _STOP_WORDS and _is_wording(word)]
+    return list(filter(None, map(_STEM_OF.__getitem__, words)))
 
 
 def _is_wording(word: str) -> bool:
@@ -625,6 +640,10 @@ def _begins(parts: Sequence[str], position: int) -> bool:
     """Whether a word, but the first one of its sentence, stands where any word has a capital."""
     before = parts[2 * position]
     return before != " " and (parts[2 * position - 1] + before)[-2:].rstrip()[-1:] in _BEFORE_CAPITAL
+
+
+def _has_numbers(words: Sequence[str]) -> bool:
+    return not (_WRITTEN_WORDS.isdisjoint(words) and "".join(words).isalpha())
 
 
 def _numbers(words: Sequence[str]) -> dict[int, str]:
