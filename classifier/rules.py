@@ -25,7 +25,7 @@ from classifier.taxonomy import Taxonomy
 MAX_RULES = 1_000
 MAX_LITERALS = 500  # of one list of one rule
 _MAX_ID = 64
-_MAX_LITERAL = 200  # characters
+MAX_LITERAL = 200  # characters
 
 LITERAL_KEYS = ("keywords_any", "countries", "places", "keywords_none")
 _CONDITION_KEYS = ("bands", "min_score")
@@ -351,9 +351,9 @@ class _RuleReader(_ConditionReader):
             return ()
         found = []
         for position, item in enumerate(value):
-            literal = parse_literal(item) if isinstance(item, str) and len(item) <= _MAX_LITERAL else None
+            literal = parse_literal(item) if isinstance(item, str) and len(item) <= MAX_LITERAL else None
             if literal is None:
-                message = f"a word or a phrase of at most {_MAX_LITERAL} characters needed, got {item!r}"
+                message = f"a word or a phrase of at most {MAX_LITERAL} characters needed, got {item!r}"
                 self._fault(f"{key}[{position}]", message)
             else:
                 found.append(literal)

@@ -3,6 +3,7 @@
 import datetime as dt
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -14,16 +15,19 @@ from classifier.delivery import (
     EndpointState,
     Message,
     Outcome,
+    Rate,
     Result,
     RetryAt,
     Step,
 )
+from classifier.feedback import Judged, Judgement, Subject
 from classifier.ports import (
     Audit,
     Claim,
     Duplicate,
     FileState,
     FileVersion,
+    Follow,
     Held,
     OutboxRow,
     Queue,
@@ -33,6 +37,7 @@ from classifier.ports import (
     Scored,
     Verdict,
 )
+from classifier.silences import Silence
 from classifier.stories import may_tell_same
 from classifier.telling import Kin, StoryBooks, Telling, Told
 
@@ -106,17 +111,32 @@ class FakeLedger:
         self.article_of: dict[MessageId, str] = {}
         self.recorded_at: dict[FileVersion, dt.datetime] = {}
         self.tellings: list[tuple[Kin, dt.datetime]] = []
-        self.paths: set[tuple[str, str]] = set()
+        self.paths: dict[tuple[str, str], None] = {}
         self.told: dict[tuple[str, str, str], Told] = {}
-        self.held: list[Held] = []
+        self.held: list[tuple[str, Held]] = []
+        self.in_force: list[Silence] = []
+        self.verdicts: dict[str, Scored] = {}
+        self.submissions: dict[str, list[Judgement]] = {}
         self._rows: dict[MessageId, _Row] = {}
         self._retired: dict[str, dict[str, dt.datetime]] = {}
         self._tokens = 0
+        self._used_until: dict[str, dt.datetime] = {}
         self.newest_at: dt.datetime | None = None
 
     def unrecorded(self, versions: Sequence[FileVersion]) -> Sequence[FileVersion]:
         """Return those without a verdict."""
         return [version for version in versions if version not in self.files]
+
+    def take(self, files: Sequence[FileVersion], now: dt.datetime, lease: dt.timedelta) -> Sequence[FileVersion]:
+        """Take all: there is nobody else."""
+        return self.unrecorded(files)
+
+    def release(self) -> None:
+        """Do nothing: there is nobody else."""
+
+    def alone(self) -> nullcontext[None]:
+        """Do nothing: there is nobody else."""
+        return nullcontext()
 
     def scored(self, sha256s: Collection[str]) -> Collection[str]:
         """Return those of bytes that were scored."""
@@ -133,6 +153,7 @@ class FakeLedger:
             case Scored() if verdict.article.id not in self.articles:
                 self.files[file] = ("scored", None)
                 self.articles.add(verdict.article.id)
+                self.verdicts[verdict.article.id] = verdict
                 for match in verdict.matches:
                     own = [message for message in verdict.messages if message.rule_id == match.rule.id]
                     self.matches[verdict.article.id, match.rule.id] = len(own)
@@ -151,13 +172,14 @@ class FakeLedger:
                 self.files[file] = ("rejected", verdict.reason)
         if not isinstance(verdict, Rejected):
             article_id = verdict.article.id if isinstance(verdict, Scored) else verdict.sha256
-            self.paths.add((file.path, article_id))
+            self.paths.pop((file.path, article_id), None)
+            self.paths[file.path, article_id] = None
         self.newest_at = max(now, self.newest_at or now)
         self.recorded_at[file] = now
         return self.files[file][0]
 
     def _record_story(self, scored: Scored, now: dt.datetime) -> None:
-        self.held += scored.held
+        self.held += [(scored.article.id, item) for item in scored.held]
         if scored.telling is None or scored.story_id is None:
             return
         self.tellings.append((Kin(telling=scored.telling, story_id=scored.story_id), now))
@@ -188,27 +210,95 @@ class FakeLedger:
         books = {key[1:]: value for key, value in self.told.items() if key[0] == story_id}
         return StoryBooks(n_files=len(paths), told=books)
 
-    def claim(self, endpoint_id: str, now: dt.datetime, lease: dt.timedelta) -> Claim | None:
+    def subjects(self, reference: str) -> Sequence[Subject]:
+        """Look through all."""
+        if named := [article_id for path, article_id in self.paths if path == reference]:
+            return [self._subject(named[-1])]
+        if len(reference) < 6 or (reference.startswith("msg_") and len(reference) < 10):
+            return []
+        alerts = sorted(key for key in self.article_of if key.startswith(reference))
+        if alerts:
+            exact = [key for key in alerts if key == reference]
+            return [self._subject(self.article_of[key], key) for key in (exact or alerts)[:5]]
+        return [self._subject(key) for key in sorted(self.articles) if key.startswith(reference)][:5]
+
+    def _subject(self, article_id: str, alert_id: MessageId | None = None) -> Subject:
+        verdict = self.verdicts[article_id]
+        rule_id = self._rows[alert_id].message.rule_id if alert_id else None
+        met = [match for match in verdict.matches if rule_id in {None, match.rule.id}]
+        return Subject(
+            article_id=article_id,
+            title=verdict.article.title,
+            paths=self._paths(article_id),
+            tags=verdict.tags,
+            model=verdict.model,
+            alert_id=alert_id,
+            rule_id=met[0].rule.id if len(met) == 1 else None,
+            matched=tuple(tag.label for tag in met[0].reasons) if len(met) == 1 else (),
+        )
+
+    def _paths(self, article_id: str) -> tuple[str, ...]:
+        return tuple(path for path, known in self.paths if known == article_id)
+
+    def judge(self, submission_id: str, judgements: Sequence[Judgement]) -> bool:
+        """Keep them."""
+        if submission_id in self.submissions:
+            return False
+        self.submissions[submission_id] = list(judgements)
+        return True
+
+    def judged(self) -> Sequence[Judged]:
+        """Gather by article."""
+        said: dict[str, list[Judgement]] = {}
+        for item in (item for items in self.submissions.values() for item in items):
+            said.setdefault(item.article_id, []).append(item)
+        return [
+            Judged(
+                article_id=key,
+                title=self.verdicts[key].article.title,
+                paths=self._paths(key),
+                judgements=tuple(items),
+            )
+            for key, items in said.items()
+        ]
+
+    def silences(self, now: dt.datetime) -> Sequence[Silence]:
+        """Return those that have not ended."""
+        return [silence for silence in self.in_force if silence.until > now]
+
+    def claim(self, endpoint_id: str, now: dt.datetime, lease: dt.timedelta, rate: Rate | None = None) -> Claim | None:
         """Take the message due longest."""
+        due = self._due(endpoint_id, now)
+        used_until = self._used_until.get(endpoint_id)
+        if not due or (rate and rate.wait_s(used_until, now)):
+            return None
+        if rate:
+            self._used_until[endpoint_id] = rate.count(used_until, now)
+        row = self._rows[min(due)[1]]
+        self._tokens += 1
+        row.token, row.due_at, row.scheduled_at = str(self._tokens), now + lease, now
+        attempts = row.attempts - row.attempts_before_retry
+        return Claim(message=row.message, attempts=attempts, token=row.token, health=self.health(endpoint_id))
+
+    def due_in_s(self, endpoint_id: str, now: dt.datetime, rate: Rate | None = None) -> float | None:
+        """Ask the rate."""
+        if not self._due(endpoint_id, now):
+            return None
+        return rate.wait_s(self._used_until.get(endpoint_id), now) if rate else 0.0
+
+    def _due(self, endpoint_id: str, now: dt.datetime) -> list[tuple[dt.datetime, MessageId]]:
         health, slack = self.health(endpoint_id), now + dt.timedelta(seconds=60)
         if health.state is EndpointState.DISABLED:
-            return None
+            return []
         if health.paused_until is not None and now < health.paused_until and (health.failed_at or now) <= slack:
-            return None
-        due = [
+            return []
+        return [
             (row.due_at, row.message.id)
             for row in self._rows.values()
             if row.message.endpoint_id == endpoint_id
             and row.due_at is not None
             and (row.due_at <= now or (row.scheduled_at or now) > slack)
         ]
-        if not due:
-            return None
-        row = self._rows[min(due)[1]]
-        self._tokens += 1
-        row.token, row.due_at, row.scheduled_at = str(self._tokens), now + lease, now
-        attempts = row.attempts - row.attempts_before_retry
-        return Claim(message=row.message, attempts=attempts, token=row.token, health=health)
 
     def settle(
         self,
@@ -216,8 +306,7 @@ class FakeLedger:
         outcome: Outcome,
         step: Step,
         now: dt.datetime,
-        health: EndpointHealth | None = None,
-        notices: Sequence[Message] = (),
+        follow: Follow | None = None,
     ) -> bool:
         """Store what came of a try."""
         row = self._rows[claim.message.id]
@@ -232,8 +321,10 @@ class FakeLedger:
                 row.due_at = step.at
             case Dead():
                 row.state, row.due_at = "dead", None
-        if health is not None:
-            self.set_health(claim.message.endpoint_id, claim.health, health, now, notices)
+        before = self.health(claim.message.endpoint_id)
+        if follow is not None and before.state is claim.health.state:
+            after, notices = follow(before)
+            self.set_health(claim.message.endpoint_id, before, after, now, notices)
         return True
 
     def health(self, endpoint_id: str) -> EndpointHealth:
@@ -342,6 +433,7 @@ class FakeLedger:
             own = [row for row in self._rows.values() if (self.article_of[row.message.id], row.message.rule_id) == key]
             if all(row.state == "delivered" for row in own):
                 del self.matched_at[key], self.matches[key]
+                self.held = [(article_id, item) for article_id, item in self.held if (article_id, item.rule_id) != key]
                 for row in own:
                     del self._rows[row.message.id]
                 forgotten += 1

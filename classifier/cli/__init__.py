@@ -6,7 +6,21 @@ imported by the command that needs them. With ``--json`` standard output holds o
 else; progress, warnings and errors go to standard error.
 """
 
-from classifier.cli import alerts, archive, articles, config, daemon, data, evaluation, models, outbox, rules
+from classifier.cli import (
+    alerts,
+    archive,
+    articles,
+    config,
+    daemon,
+    data,
+    evaluation,
+    feedback,
+    ledger,
+    models,
+    outbox,
+    rules,
+    silences,
+)
 from classifier.cli.console import main
 
 __all__ = [
@@ -17,8 +31,11 @@ __all__ = [
     "daemon",
     "data",
     "evaluation",
+    "feedback",
+    "ledger",
     "main",
     "models",
     "outbox",
     "rules",
+    "silences",
 ]

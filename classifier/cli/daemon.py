@@ -91,6 +91,7 @@ def audit_command(config: Path, *, as_json: bool) -> None:
                 "articles": audit.articles,
                 "matches": audit.matches,
                 "messages": {"total": sent, **audit.messages},
+                "held": audit.held,
                 "strays": strays,
                 "faults": list(audit.faults),
             }
@@ -101,6 +102,8 @@ def audit_command(config: Path, *, as_json: bool) -> None:
             + (f" ({describe_counts(audit.rejections)})" if audit.rejections else "")
         )
         click.echo(f"{audit.matches} matches, {sent} messages: {describe_counts(audit.messages)}")
+        if audit.held:
+            click.echo(f"{audit.held} held back: told already, or silenced")
         for endpoint_id, count in strays.items():
             click.echo(f"{count} messages wait for endpoint {endpoint_id!r}, which is not in the settings")
         click.echo("the counts add up" if not audit.faults else "\n".join(audit.faults))

@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import FakeLedger, version_of
+from fakes import version_of
 from messages import put, scored
 from sqlalchemy.event import listen
 
 from classifier import Abstention, LedgerError, Tags
 from classifier.adapters.ledger import SqlLedger
 from classifier.alerts import MessageId
-from classifier.delivery import Dead, Delivered, Outcome, Result, RetryAt
+from classifier.delivery import Dead, Delivered, Outcome, Rate, Result, RetryAt
+from classifier.feedback import Judgement, Subject, Verdict, judge, settle
 from classifier.ports import Duplicate, Ledger, Queue, Rejected
 
 NOW = dt.datetime(2026, 1, 2, 3, 4, 5, 678_901, tzinfo=dt.UTC)
@@ -27,17 +28,6 @@ FAILED = Outcome(result=Result.REFUSED, status=500, detail="HTTP 500")
 def later(seconds: float) -> dt.datetime:
     """Return an instant after NOW."""
     return NOW + dt.timedelta(seconds=seconds)
-
-
-@pytest.fixture(params=["fake", "sqlite"])
-def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
-    """Return each kind of ledger, empty."""
-    if request.param == "fake":
-        yield FakeLedger()
-        return
-    real = SqlLedger(f"sqlite:///{tmp_path / 'ledger.db'}")
-    yield real
-    real.close()
 
 
 @pytest.fixture
@@ -197,6 +187,114 @@ def test_any_text_round_trips(ledger: Ledger, text: str) -> None:
     assert list(ledger.unrecorded([file])) == []
     assert claim is not None
     assert claim.message.body == text.encode()
+
+
+@pytest.mark.parametrize("text", ["a\0b", "half \ud83d of a character", "\udcff"])
+def test_text_that_no_database_holds_does_not_stop_recording(ledger: Ledger, text: str) -> None:
+    """Such characters are replaced, in names too, and the file is known again; what is sent keeps its bytes."""
+    file = version_of(text, b"1")
+    verdict = scored("title", "desk")
+    verdict = replace(verdict, article=replace(verdict.article, title=text, publisher=text))
+    put(ledger, file, verdict, NOW)
+    put(ledger, version_of("b", b"2"), Rejected(reason="binary", detail=text), NOW)
+    claim = ledger.claim("desk", NOW, LEASE)
+    assert claim is not None
+    assert ledger.settle(claim, replace(FAILED, detail=text), Dead(), NOW)
+
+    assert list(ledger.unrecorded([file])) == []
+    assert put(ledger, file, verdict, NOW) is None
+    assert ledger.audit().files == {"scored": 1, "rejected": 1}
+
+
+def test_a_rate_is_counted_over_all_who_claim(ledger: Ledger) -> None:
+    """Whoever asks: two at once, then one a second; a try that could not be claimed is not counted."""
+    rate = Rate(1.0, 2)
+    for number in range(4):
+        put(ledger, version_of(str(number), b"x" * number), scored(f"text {number}", "desk"), NOW)
+    claimed = [ledger.claim("desk", later(0), LEASE, rate) is not None for _ in range(3)]
+
+    assert claimed == [True, True, False]
+    assert ledger.due_in_s("desk", later(0), rate) == pytest.approx(1.0)
+    assert ledger.due_in_s("desk", later(0.25), rate) == pytest.approx(0.75)
+    assert ledger.claim("desk", later(1), LEASE, rate) is not None
+    assert ledger.due_in_s("wire", later(1), rate) is None
+    assert ledger.due_in_s("desk", later(1)) == 0.0
+
+
+# -- what people say -----------------------------------------------------------------------------------------------
+
+
+def say(subject: Subject, verdict: str, *labels: str, seconds: float = 0.0) -> tuple[Judgement, ...]:
+    """Judge as a person does."""
+    known = ("wind", "solar")
+    return judge(subject, Verdict(verdict), labels, known, by="Liu", via="command", note="n", now=later(seconds))
+
+
+def test_an_alert_is_found_by_its_id_its_article_and_its_file(ledger: Ledger) -> None:
+    """By the beginning of an id too; a name that fits several gives them all; one too short gives none."""
+    one, two = scored("one", "desk", "wire"), scored("two", "desk")
+    put(ledger, version_of("a.txt", b"1"), one, NOW)
+    put(ledger, version_of("b.txt", b"2"), two, NOW)
+    put(ledger, version_of("copy.txt", b"1"), Duplicate(sha256=one.article.id), later(1))
+    alert_id = one.messages[0].id
+    [alert] = ledger.subjects(alert_id)
+    [article] = ledger.subjects(one.article.id)
+
+    assert alert == Subject(
+        article_id=one.article.id,
+        title=one.article.title,
+        paths=("a.txt", "copy.txt"),
+        tags=one.tags,
+        model="m@1",
+        alert_id=alert_id,
+        rule_id="r",
+        matched=("wind",),
+    )
+    assert ledger.subjects(alert_id[:11]) == [alert]
+    assert article == replace(alert, alert_id=None)
+    assert list(ledger.subjects(one.article.id[:12])) == list(ledger.subjects("copy.txt")) == [article]
+    assert [item.title for item in ledger.subjects("b.txt")] == [two.article.title]
+    for nobody in ("", "msg_", "msg_%_____", alert_id[:9], one.article.id[:5], "c.txt", "msg_" + "0" * 32):
+        assert list(ledger.subjects(nobody)) == []
+
+
+def test_a_file_name_means_the_article_last_seen_under_it(ledger: Ledger) -> None:
+    """Not the one it has replaced."""
+    put(ledger, version_of("a.txt", b"1"), scored("one", "desk"), NOW)
+    put(ledger, version_of("a.txt", b"22"), scored("two", "desk"), later(1))
+
+    assert [item.title for item in ledger.subjects("a.txt")] == ["two"]
+
+
+def test_an_article_without_alert_can_be_judged(ledger: Ledger) -> None:
+    """That is where labels are missing."""
+    put(ledger, version_of("a.txt", b"1"), scored("one"), NOW)
+    [article] = ledger.subjects("a.txt")
+
+    assert (article.alert_id, article.rule_id, article.matched) == (None, None, ())
+    assert ledger.judge("s1", say(article, "missing", "solar"))
+    assert settle(ledger.judged()[0].judgements) == {"solar": True}
+
+
+def test_every_word_is_kept_and_a_submission_is_recorded_once(ledger: Ledger) -> None:
+    """Whoever contradicts adds a row; whoever repeats the same submission adds none."""
+    put(ledger, version_of("a.txt", b"1"), scored("one", "desk"), NOW)
+    put(ledger, version_of("b.txt", b"2"), scored("two", "desk"), NOW)
+    [one], [two] = ledger.subjects("a.txt"), ledger.subjects("b.txt")
+    first, second, third = say(one, "right"), say(one, "missing", "solar", "wind"), say(one, "wrong", seconds=-9)
+
+    assert ledger.judge("s1", first)
+    assert ledger.judge("s2", say(two, "right"))
+    assert ledger.judge("s3", second)
+    assert ledger.judge("s4", third)  # the clock was set back: said last all the same
+    assert not ledger.judge("s3", say(two, "wrong"))
+    judged = ledger.judged()
+    assert [item.title for item in judged] == ["one", "two"]
+    assert judged[0].judgements == (*first, *second, *third)
+    assert settle(judged[0].judgements) == {"wind": False, "solar": True}
+    assert judged[0].paths == ("a.txt",)
+    assert settle(judged[1].judgements) == {"wind": True}
+    assert ledger.audit().faults == ()
 
 
 # -- SQLite only ---------------------------------------------------------------------------------------------------

@@ -3,12 +3,12 @@
 import datetime as dt
 import json
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import FakeClock, FakeInbox, FakeLedger
+from fakes import FakeClock, FakeInbox
 
 from classifier import Training, parse_article, parse_rules
 from classifier.adapters.ledger import SqlLedger, tellings
@@ -24,21 +24,16 @@ REST = (
     " Mr. Zang, who drives one of 790 taxis of the port, asked when the office on Haiqu Road would pay."
     " Ms. Liu of the Donggang transport office said that 40 operators had applied before the end of March."
 )
-NEWS = " A second subsidy of 500 yuan pays for wind turbines on the breakwater of Lanshan, she added."
 STORY = "City Pays\n\n" + LEAD.format(300) + REST
 
 
-@pytest.fixture(params=["fake", "sqlite", "sqlite, all filed"])
-def ledger(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ledger]:
-    """Return each ledger in turn; the keys of tellings are filed many at a time, or at once."""
-    if request.param == "fake":
-        yield FakeLedger()
-        return
-    if request.param == "sqlite, all filed":
-        monkeypatch.setattr(tellings, "MAX_FRESH", 1)
-    real = SqlLedger(f"sqlite:///{tmp_path / 'ledger.db'}")
-    yield real
-    real.close()
+pytestmark = pytest.mark.usefixtures("filing")
+
+
+@pytest.fixture(params=[tellings.MAX_FRESH, 1], ids=["fresh", "filed"])
+def filing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the keys of tellings be filed many at a time, or at once."""
+    monkeypatch.setattr(tellings, "MAX_FRESH", request.param)
 
 
 @pytest.fixture

@@ -4,32 +4,53 @@ be killed.
 
 Every method of `SqlLedger` is one transaction, durable when it returns; what happens within it is a function of one of
 the modules here, which takes the open connection. A message is delivered under a lease with a token; who comes back
-after the lease ran out cannot settle any more.
+after the lease ran out cannot settle any more. In PostgreSQL several daemons may have one ledger.
 """
 
 import datetime as dt
-from collections.abc import Collection, Mapping, Sequence
+import secrets
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
-from classifier.adapters.ledger import books, deliveries, endpoint_states, recording, retention, tellings
-from classifier.adapters.ledger.database import Database, check_url, sqlite_file
+import sqlalchemy as sa
+
+from classifier.adapters.ledger import (
+    books,
+    deliveries,
+    endpoint_states,
+    opinions,
+    overviews,
+    recording,
+    retention,
+    sharing,
+    silences,
+    tellings,
+)
+from classifier.adapters.ledger.copying import copy_ledger
+from classifier.adapters.ledger.database import Database, Turn, check_url, sqlite_file
 from classifier.alerts import MessageId
 from classifier.backtest import Past
-from classifier.delivery import EndpointHealth, Message, Outcome, Step
+from classifier.delivery import EndpointHealth, Message, Outcome, Rate, Step
+from classifier.feedback import Judged, Judgement, Subject
 from classifier.ports import (
     Audit,
     Checkpoint,
     Claim,
     FileState,
     FileVersion,
+    Follow,
+    HeldRow,
     OutboxRow,
     Queue,
     Retention,
     Verdict,
     no_checkpoint,
 )
-from classifier.telling import Kin, StoryBooks, Telling
+from classifier.silences import Silence
+from classifier.status import Overview
+from classifier.telling import Kin, StoryBooks, StoryMember, StoryRow, Telling
 
-__all__ = ["SqlLedger", "check_url", "sqlite_file"]
+__all__ = ["SqlLedger", "check_url", "copy_ledger", "sqlite_file"]
 
 
 class SqlLedger:
@@ -37,7 +58,7 @@ class SqlLedger:
     A `Ledger` in SQLite or another database that SQLAlchemy speaks to.
 
     Args:
-        url: ``sqlite:////path/to/file.db`` or any SQLAlchemy URL.
+        url: ``sqlite:////path/to/file.db``, ``postgresql://user@host/name`` or any SQLAlchemy URL.
         migrate: bring the tables to this version's schema; otherwise they must be there already.
         checkpoint: told of places inside transactions where a crash must lose nothing.
 
@@ -47,11 +68,20 @@ class SqlLedger:
 
     def __init__(self, url: str, *, migrate: bool = True, checkpoint: Checkpoint = no_checkpoint) -> None:
         self._checkpoint = checkpoint
+        self._owner = secrets.token_hex(16)
         self._database = Database(url, migrate=migrate, checkpoint=checkpoint)
 
     def close(self) -> None:
         """Close all connections."""
         self._database.close()
+
+    def clock(self) -> dt.datetime | None:
+        """Return what time it is where the database is; None when that is here."""
+        if not self._database.is_shared:
+            return None
+        with self._database.reading() as connection:
+            now: dt.datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+        return now.astimezone(dt.UTC)
 
     # -- what was found, and what was decided ------------------------------------------------------------------------
 
@@ -59,6 +89,25 @@ class SqlLedger:
         """Return those of *files* that have no verdict yet, in the same order."""
         with self._database.reading() as connection:
             return recording.unrecorded(connection, files)
+
+    def take(self, files: Sequence[FileVersion], now: dt.datetime, lease: dt.timedelta) -> Sequence[FileVersion]:
+        """Return those of *files* to work on, in the same order: without a verdict, and not taken by another daemon."""
+        if not self._database.is_shared:
+            return files
+        with self._database.writing() as connection:
+            return sharing.take(connection, files, self._owner, now, lease)
+
+    def release(self) -> None:
+        """Leave to others what was taken and not recorded."""
+        if self._database.is_shared:
+            with self._database.writing() as connection:
+                sharing.release(connection, self._owner)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Until the end of the context no other daemon records anything."""
+        with self._database.alone(Turn.RECORD):
+            yield
 
     def scored(self, sha256s: Collection[str]) -> Collection[str]:
         """Return those of *sha256s* that are the digest of bytes scored before."""
@@ -69,6 +118,8 @@ class SqlLedger:
         """Store what became of these files, with everything that follows from it, in one transaction."""
         with self._database.writing() as connection:
             states = recording.record(connection, verdicts, now)
+            if self._database.is_shared:
+                sharing.release(connection, self._owner, [file.path for file, _ in verdicts])
             self._checkpoint("recording")
         return states
 
@@ -79,7 +130,7 @@ class SqlLedger:
 
     def history(self, since: dt.datetime | None) -> Sequence[Past]:
         """Return the articles scored from *since* on, oldest first, with the tags they got; texts are not kept."""
-        with self._database.reading() as connection:
+        with self._database.reading(takes_long=True) as connection:
             return books.history(connection, since)
 
     # -- what was told of which story --------------------------------------------------------------------------------
@@ -94,15 +145,76 @@ class SqlLedger:
         with self._database.reading() as connection:
             return tellings.story(connection, story_id, source)
 
+    def stories(self, since: dt.datetime, limit: int) -> Sequence[StoryRow]:
+        """Return the stories told since then, the one told last first."""
+        with self._database.reading() as connection:
+            return overviews.stories(connection, since, limit)
+
+    def story_members(self, name: str) -> Sequence[StoryMember]:
+        """Return the articles of the one story that *name* can mean, as for `stories_named`; the first told first."""
+        with self._database.reading() as connection:
+            return overviews.story_members(connection, name)
+
+    # -- what people say of it ---------------------------------------------------------------------------------------
+
+    def subjects(self, reference: str) -> Sequence[Subject]:
+        """Return what a person may mean by a file name, an alert's id, an article's id, or the beginning of an id."""
+        with self._database.reading() as connection:
+            return opinions.subjects(connection, reference)
+
+    def judge(self, submission_id: str, judgements: Sequence[Judgement]) -> bool:
+        """Store what a person said; False, and nothing stored, when this submission has been recorded before."""
+        with self._database.writing() as connection:
+            return opinions.judge(connection, submission_id, judgements)
+
+    def judged(self) -> Sequence[Judged]:
+        """Return every article that people spoke of, the one first spoken of first, with all they said."""
+        with self._database.reading() as connection:
+            return opinions.judged(connection)
+
+    # -- what is held back -------------------------------------------------------------------------------------------
+
+    def silences(self, now: dt.datetime) -> Sequence[Silence]:
+        """Return the silences in force, oldest first."""
+        with self._database.reading() as connection:
+            return silences.in_force(connection, now)
+
+    def add_silence(self, silence: Silence) -> Silence:
+        """Store a silence; return it with its number."""
+        with self._database.writing() as connection:
+            return silences.add(connection, silence)
+
+    def end_silence(self, silence_id: int, now: dt.datetime) -> bool:
+        """End a silence now; False when there is none of this number in force."""
+        with self._database.writing() as connection:
+            return silences.end(connection, silence_id, now)
+
+    def all_silences(self) -> Sequence[tuple[Silence, int]]:
+        """Return every silence, the newest first, with how many alerts it held back."""
+        with self._database.reading() as connection:
+            return silences.listed(connection)
+
+    def silenced(self, silence_id: int | None, limit: int) -> Sequence[HeldRow]:
+        """Return the alerts that a silence, or any, held back, the newest first."""
+        with self._database.reading() as connection:
+            return silences.held_back(connection, "silenced", silence_id, limit)
+
+    def stories_named(self, name: str, limit: int) -> Sequence[str]:
+        """Return the stories that *name* can mean: the beginning of an id, a webhook-id, or the name of a file."""
+        with self._database.reading() as connection:
+            return silences.stories_named(connection, name, limit)
+
     # -- what is to be sent ------------------------------------------------------------------------------------------
 
-    def claim(self, endpoint_id: str, now: dt.datetime, lease: dt.timedelta) -> Claim | None:
+    def due_in_s(self, endpoint_id: str, now: dt.datetime, rate: Rate | None = None) -> float | None:
+        """Return how many seconds *rate* keeps a due message of an endpoint waiting; None when none is due."""
+        with self._database.reading() as connection:
+            return deliveries.due_in_s(connection, endpoint_id, now, rate)
+
+    def claim(self, endpoint_id: str, now: dt.datetime, lease: dt.timedelta, rate: Rate | None = None) -> Claim | None:
         """Take the message of one endpoint that has been due longest, if any, for the time of *lease*."""
-        with self._database.reading() as connection:  # most rounds find nothing: they should not take the write lock
-            if not deliveries.is_due(connection, endpoint_id, now):
-                return None
         with self._database.writing() as connection:
-            claim = deliveries.claim(connection, endpoint_id, now, lease)
+            claim = deliveries.claim(connection, endpoint_id, now, lease, rate)
             if claim is not None:
                 self._checkpoint("claiming")
         return claim
@@ -113,14 +225,13 @@ class SqlLedger:
         outcome: Outcome,
         step: Step,
         now: dt.datetime,
-        health: EndpointHealth | None = None,
-        notices: Sequence[Message] = (),
+        follow: Follow | None = None,
     ) -> bool:
         """Store what one try came to; False, and nothing stored, when somebody else took over."""
         with self._database.writing() as connection:
             is_settled = deliveries.settle(connection, claim, outcome, step, now)
-            if is_settled and health is not None:
-                endpoint_states.change(connection, claim.message.endpoint_id, claim.health, health, now, notices)
+            if is_settled and follow is not None:
+                endpoint_states.follow(connection, claim.message.endpoint_id, claim.health, follow, now)
             if is_settled:
                 self._checkpoint("settling")
         return is_settled
@@ -191,7 +302,17 @@ class SqlLedger:
         self._checkpoint("pruned")
         return forgotten
 
+    def scan_ended(self, now: dt.datetime) -> None:
+        """Remember that the folder has been looked at to the end."""
+        with self._database.writing() as connection:
+            overviews.mark(connection, overviews.SCAN, now)
+
+    def overview(self, midnight: dt.datetime, week: dt.datetime) -> Overview:
+        """Return what happened since *midnight*, and since *week*."""
+        with self._database.reading() as connection:
+            return overviews.overview(connection, midnight, week)
+
     def audit(self) -> Audit:
         """Count everything and check that it adds up."""
-        with self._database.reading() as connection:
+        with self._database.reading(takes_long=True) as connection:
             return books.audit(connection)

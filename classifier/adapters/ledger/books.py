@@ -26,7 +26,8 @@ def audit(connection: sa.Connection) -> Audit:
     n_articles = connection.scalar(sa.select(sa.func.count()).select_from(articles)) or 0
     n_matches = connection.scalar(sa.select(sa.func.count()).select_from(matches)) or 0
     n_alerts = connection.scalar(sa.select(sa.func.count()).where(outbox.c.article_id.is_not(None))) or 0
-    expected = connection.scalar(sa.select(sa.func.coalesce(sa.func.sum(matches.c.n_messages), 0))) or 0
+    sums = (sa.func.coalesce(sa.func.sum(column), 0) for column in (matches.c.n_messages, matches.c.n_endpoints))
+    expected, n_endpoints = connection.execute(sa.select(*sums)).one()
     stuck = connection.scalar(
         sa.select(sa.func.count())
         .select_from(outbox)
@@ -40,6 +41,10 @@ def audit(connection: sa.Connection) -> Audit:
         (
             n_alerts == expected,
             f"the matches asked for {expected} messages but {n_alerts} are stored",
+        ),
+        (
+            n_endpoints == expected + n_held,
+            f"the matches are for {n_endpoints} endpoints but {expected} messages and {n_held} held are stored",
         ),
         (not stuck, f"{stuck} messages are neither due nor settled"),
         (not damage, f"the database is damaged: {damage}"),
@@ -65,7 +70,7 @@ def history(connection: sa.Connection, since: dt.datetime | None) -> Sequence[Pa
             article_id=row.id,
             title=row.title,
             at=row.scored_at,
-            tags=_read_tags(row.tags, row.abstained),
+            tags=read_tags(row.tags, row.abstained),
             text="",
             model=row.model,
             story_id=row.story_id,
@@ -80,7 +85,8 @@ def newest_file_at(connection: sa.Connection) -> dt.datetime | None:
     return found
 
 
-def _read_tags(text: str, abstained: str | None) -> Tags:
+def read_tags(text: str, abstained: str | None) -> Tags:
+    """Return the tags that `articles.tags` and `articles.abstained` hold."""
     by_facet = {
         facet: tuple(Tag(record["label"], record["score"], Band(record["band"])) for record in records)
         for facet, records in json.loads(text).items()
