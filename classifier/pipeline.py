@@ -300,17 +300,18 @@ class Ingest:
             ready: list[tuple[FileVersion, Verdict]] = []
             stories: set[str] = set()
             for file, verdict in verdicts[part]:
-                found = (
-                    _placed(verdict, next(kin) if verdict.telling else ()) if isinstance(verdict, Scored) else verdict
-                )
-                if not isinstance(verdict, Scored) or not isinstance(found, Place):
-                    ready.append((file, found))
+                if not isinstance(verdict, Scored):
+                    ready.append((file, verdict))
                     continue
-                if found.story_id in stories:  # two that are not alike, but both like a third
+                where = _placed(verdict, next(kin) if verdict.telling else ())
+                if isinstance(where, Rejected):
+                    ready.append((file, where))
+                    continue
+                if where.story_id in stories:  # two that are not alike, but both like a third
                     yield ready, self._record(ready)
                     ready, stories = [], set()
-                stories.add(found.story_id)
-                ready.append((file, self._worded(verdict, found, silences, now)))
+                stories.add(where.story_id)
+                ready.append((file, self._worded(verdict, where, silences, now)))
             if ready:
                 yield ready, self._record(ready)
 
