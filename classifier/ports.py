@@ -329,11 +329,12 @@ class Ledger(Protocol):
         """
         ...
 
-    def kin(self, telling: Telling, since: dt.datetime) -> Sequence[Kin]:
+    def kin(self, given: Sequence[Telling], since: dt.datetime) -> Sequence[Sequence[Kin]]:
         """
-        Return the tellings recorded since then that are most like *telling*, and the last ones of the same source.
+        Return for each of *given* the tellings since then that are most like it, and the last ones of the same source.
 
-        Takes no longer when the ledger grows older.
+        Those whose wording shows that they tell another story (`may_tell_same`) are left out. Takes no longer when the
+        ledger grows older.
         """
         ...
 

@@ -135,10 +135,10 @@ class SqlLedger:
 
     # -- what was told of which story --------------------------------------------------------------------------------
 
-    def kin(self, telling: Telling, since: dt.datetime) -> Sequence[Kin]:
-        """Return the tellings since then that share most bands with *telling*, and the last ones of the same source."""
+    def kin(self, given: Sequence[Telling], since: dt.datetime) -> Sequence[Sequence[Kin]]:
+        """Return for each the tellings since then that share most bands with it, and the last ones of its source."""
         with self._database.reading() as connection:
-            return tellings.kin(connection, telling, since)
+            return tellings.kin(connection, given, since)
 
     def story(self, story_id: str, source: str) -> StoryBooks:
         """Return what is known of a story; *source* is not among the files it counts."""

@@ -151,6 +151,7 @@ tellings = sa.Table(  # of the last weeks: what newer articles are compared with
     sa.Column("story_id", sa.String(64), nullable=False, index=True),
     sa.Column("source", AnyText, nullable=False),
     sa.Column("signature", sa.LargeBinary, nullable=False),
+    sa.Column("wording", sa.LargeBinary, nullable=False),
     sa.Column("packed", sa.LargeBinary, nullable=False),
     sa.Column("seen_at", UtcDateTime, nullable=False, index=True),
     sa.Index("ix_tellings_source", "source", "seen_at"),
@@ -163,6 +164,13 @@ bands = sa.Table(
     # No foreign key: each deleted telling would be looked for in the whole table. It is deleted by its bands instead.
     sa.Column("telling_id", sa.BigInteger, primary_key=True, autoincrement=False),
     sqlite_with_rowid=False,
+)
+
+fresh = sa.Table(  # tellings whose keys are not in `bands` yet
+    "fresh",
+    metadata,
+    sa.Column("telling_id", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("signature", sa.LargeBinary, nullable=False),
 )
 
 told = sa.Table(
