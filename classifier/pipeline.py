@@ -50,7 +50,20 @@ from classifier.routing import Hold, route
 from classifier.rules import Match, RuleSet
 from classifier.silences import Silence
 from classifier.tags import Tags
-from classifier.telling import COOLDOWN, WINDOW, Kin, Place, StoryBooks, apart, labels_told, make_telling, news, place
+from classifier.telling import (
+    COOLDOWN,
+    WINDOW,
+    Kin,
+    Place,
+    StoryBooks,
+    Telling,
+    apart,
+    is_overtaken,
+    labels_told,
+    make_telling,
+    news,
+    place,
+)
 
 LOOK_UP = 1_000  # versions asked of the ledger at once
 LOOK_AGAIN = dt.timedelta(seconds=5)  # in a backlog, what has come meanwhile waits no longer than about this
@@ -278,46 +291,55 @@ class Ingest:
         Those of one batch are recorded together, but for two that may tell one story: the second is compared with what
         the ledger knows of the first.
         """
-        if not verdicts:
-            return
-        with self.ledger.alone():
-            recorded = list(self._recorded(verdicts))
-        self.checkpoint("recorded")
-        for some, states in recorded:
-            self._note(some, states, report)
+        tellings = [_telling(verdict) for _, verdict in verdicts]
+        for part in apart(tellings):
+            rest = verdicts[part]
+            while rest:
+                rest = self._tell_first(rest, report)
 
-    def _recorded(
-        self, verdicts: Sequence[tuple[FileVersion, Verdict]]
-    ) -> Iterator[tuple[Sequence[tuple[FileVersion, Verdict]], Sequence[FileState | None]]]:
-        """Record the verdicts, in words; yield them with their states, as many at a time as are recorded together."""
+    def _tell_first(
+        self, verdicts: Sequence[tuple[FileVersion, Verdict]], report: IngestReport
+    ) -> Sequence[tuple[FileVersion, Verdict]]:
+        """
+        Record those of *verdicts* before the second of a story, no two of which are alike; return the others.
+
+        They are put into words while others record: only when another daemon has told more of their stories meanwhile,
+        they are put into words again, alone.
+        """
+        mark = self.ledger.last_telling()
+        ready = self._in_words(verdicts)
+        self.checkpoint("scored")
+        with self.ledger.alone():
+            known = [(_telling(verdict), _story(verdict)) for _, verdict in ready]
+            if is_overtaken(known, self.ledger.tellings_after(mark)):
+                ready = self._in_words(verdicts)
+            states = self.ledger.record(ready, self.clock())
+        self.checkpoint("recorded")
+        self._note(ready, states, report)
+        return verdicts[len(ready) :]
+
+    def _in_words(self, verdicts: Sequence[tuple[FileVersion, Verdict]]) -> Sequence[tuple[FileVersion, Verdict]]:
+        """Return the verdicts with what is to be sent, as many as are of different stories."""
         now = self.clock()
         is_asked = any(isinstance(verdict, Scored) and verdict.matches for _, verdict in verdicts)
         silences = self.ledger.silences(now) if is_asked else ()
-        tellings = [verdict.telling if isinstance(verdict, Scored) else None for _, verdict in verdicts]
-        for part in apart(tellings):
-            told = [telling for telling in tellings[part] if telling]
-            kin = iter(self.ledger.kin(told, now - self.story_window) if told else ())
-            ready: list[tuple[FileVersion, Verdict]] = []
-            stories: set[str] = set()
-            for file, verdict in verdicts[part]:
-                if not isinstance(verdict, Scored):
-                    ready.append((file, verdict))
-                    continue
-                where = _placed(verdict, next(kin) if verdict.telling else ())
-                if isinstance(where, Rejected):
-                    ready.append((file, where))
-                    continue
-                if where.story_id in stories:  # two that are not alike, but both like a third
-                    yield ready, self._record(ready)
-                    ready, stories = [], set()
-                stories.add(where.story_id)
-                ready.append((file, self._worded(verdict, where, silences, now)))
-            if ready:
-                yield ready, self._record(ready)
-
-    def _record(self, verdicts: Sequence[tuple[FileVersion, Verdict]]) -> Sequence[FileState | None]:
-        self.checkpoint("scored")
-        return self.ledger.record(verdicts, self.clock())
+        told = [telling for _, verdict in verdicts if (telling := _telling(verdict))]
+        kin = iter(self.ledger.kin(told, now - self.story_window) if told else ())
+        ready: list[tuple[FileVersion, Verdict]] = []
+        stories: set[str] = set()
+        for file, verdict in verdicts:
+            if not isinstance(verdict, Scored):
+                ready.append((file, verdict))
+                continue
+            where = _placed(verdict, next(kin) if verdict.telling else ())
+            if isinstance(where, Rejected):
+                ready.append((file, where))
+                continue
+            if where.story_id in stories:  # two that are not alike, but both like a third
+                break
+            stories.add(where.story_id)
+            ready.append((file, self._worded(verdict, where, silences, now)))
+        return ready
 
     def _note(
         self,
@@ -375,6 +397,14 @@ class Ingest:
                 )
         story_id = where.story_id if scored.telling else None
         return replace(scored, story_id=story_id, messages=tuple(messages), held=tuple(held), told=told)
+
+
+def _telling(verdict: Verdict) -> Telling | None:
+    return verdict.telling if isinstance(verdict, Scored) else None
+
+
+def _story(verdict: Verdict) -> str | None:
+    return verdict.story_id if isinstance(verdict, Scored) else None
 
 
 def _placed(scored: Scored, kin: Sequence[Kin]) -> Place | Rejected:

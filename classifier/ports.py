@@ -338,6 +338,14 @@ class Ledger(Protocol):
         """
         ...
 
+    def last_telling(self) -> int:
+        """Return a mark for `tellings_after`: everything recorded before this call is before it."""
+        ...
+
+    def tellings_after(self, mark: int) -> Sequence[Kin]:
+        """Return the tellings recorded after *mark*, at least those of other daemons, without their texts."""
+        ...
+
     def story(self, story_id: str, source: str) -> StoryBooks:
         """Return what is known of a story; *source* is not among the files it counts."""
         ...

@@ -190,6 +190,14 @@ class FakeLedger:
         """Compare with all."""
         return [self._kin(telling, since) for telling in given]
 
+    def last_telling(self) -> int:
+        """Count them."""
+        return len(self.tellings)
+
+    def tellings_after(self, mark: int) -> Sequence[Kin]:
+        """Return the later ones."""
+        return [kin for kin, _ in self.tellings[mark:]]
+
     def _kin(self, telling: Telling, since: dt.datetime) -> Sequence[Kin]:
         mine = set(telling.signature.bands)
         shared = [

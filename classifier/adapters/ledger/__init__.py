@@ -140,6 +140,20 @@ class SqlLedger:
         with self._database.reading() as connection:
             return tellings.kin(connection, given, since)
 
+    def last_telling(self) -> int:
+        """Return a mark for `tellings_after`: everything recorded before this call is before it."""
+        if not self._database.is_shared:  # there are no others
+            return 0
+        with self._database.reading() as connection:
+            return tellings.last(connection)
+
+    def tellings_after(self, mark: int) -> Sequence[Kin]:
+        """Return the tellings recorded after *mark*, without their texts; none where there is one daemon only."""
+        if not self._database.is_shared:
+            return ()
+        with self._database.reading() as connection:
+            return tellings.after(connection, mark)
+
     def story(self, story_id: str, source: str) -> StoryBooks:
         """Return what is known of a story; *source* is not among the files it counts."""
         with self._database.reading() as connection:
