@@ -8,6 +8,7 @@ once, however often it comes. Nothing of a request gets into the ledger but an a
 known, and bounded words.
 """
 
+import datetime as dt
 import json
 import logging
 import re
@@ -17,7 +18,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
-from classifier.delivery import RateLimit, verify
+from classifier.delivery import Rate, verify
 from classifier.errors import FeedbackError, LedgerError, did_you_mean
 from classifier.exchange import Asked, Reply, json_reply
 from classifier.feedback import Judgement, Verdict, choose, judge
@@ -27,14 +28,14 @@ from classifier.ports import Clock, Ledger
 _LOG = logging.getLogger("classifier")
 PATH = "/feedback"
 MAX_BODY = 16_384  # bytes
-RATE_PER_S, BURST = 5.0, 20  # requests, signed or not
+RATE = Rate(per_s=5.0, burst=20)  # of requests, signed or not
 _SUBMISSION = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _MAX_REFERENCE = 255
 _KEYS = {"alert": str, "verdict": str, "labels": list, "note": str, "by": str}
 _STATUS = {"body": HTTPStatus.BAD_REQUEST, "unknown": HTTPStatus.NOT_FOUND, "ambiguous": HTTPStatus.CONFLICT}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class FeedbackDesk:
     """
     Answers requests that bring feedback.
@@ -48,7 +49,7 @@ class FeedbackDesk:
     keys: Callable[[], Sequence[bytes]]
     labels: Callable[[], Sequence[str]]
     clock: Clock
-    _limit: RateLimit = field(default_factory=lambda: RateLimit(RATE_PER_S, BURST))
+    _used_until: dt.datetime | None = field(default=None, init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def answer(self, asked: Asked) -> Reply:
@@ -92,10 +93,11 @@ class FeedbackDesk:
     def _wait_s(self) -> float:
         """Return 0 and count a request, or the seconds until one more is let in."""
         with self._lock:
-            if wait_s := self._limit.wait_s(self.clock()):
-                return wait_s
-            self._limit.count()
-        return 0.0
+            now = self.clock()
+            wait_s = RATE.wait_s(self._used_until, now)
+            if not wait_s:
+                self._used_until = RATE.count(self._used_until, now)
+        return wait_s
 
     def _read(self, body: bytes) -> tuple[Judgement, ...]:
         given = _parse(body)

@@ -18,7 +18,7 @@ from standardwebhooks import Webhook
 from classifier import parse_secret
 from classifier.adapters.ledger import SqlLedger
 from classifier.adapters.listener import listening
-from classifier.callback import BURST, MAX_BODY, FeedbackDesk
+from classifier.callback import MAX_BODY, RATE, FeedbackDesk
 from classifier.delivery import SECRET_PREFIX, TOLERANCE_S
 from classifier.errors import LedgerError
 from classifier.exchange import Asked
@@ -211,8 +211,8 @@ def test_bodies_are_bounded_and_need_a_length(desk: Desk) -> None:
 
 def test_requests_are_rate_limited_signed_or_not(desk: Desk) -> None:
     """Before anything is looked at; a moment later there is room again."""
-    answers = [desk.send("POST", "/feedback", b"{}", {})[0] for _ in range(BURST)]
-    assert answers == [401] * BURST
+    answers = [desk.send("POST", "/feedback", b"{}", {})[0] for _ in range(RATE.burst)]
+    assert answers == [401] * RATE.burst
     status, reply = desk.post({"alert": desk.alert, "verdict": "right"})
     assert (status, reply) == (429, {"error": "too many"})
     desk.clock.advance(1)

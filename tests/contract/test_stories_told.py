@@ -3,12 +3,12 @@
 import datetime as dt
 import json
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import FakeClock, FakeInbox, FakeLedger
+from fakes import FakeClock, FakeInbox
 
 from classifier import Training, parse_article, parse_rules
 from classifier.adapters.ledger import SqlLedger
@@ -25,17 +25,6 @@ REST = (
     " Ms. Liu of the Donggang transport office said that 40 operators had applied before the end of March."
 )
 STORY = "City Pays\n\n" + LEAD.format(300) + REST
-
-
-@pytest.fixture(params=["fake", "sqlite"])
-def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
-    """Return each ledger in turn."""
-    if request.param == "fake":
-        yield FakeLedger()
-        return
-    real = SqlLedger(f"sqlite:///{tmp_path / 'ledger.db'}")
-    yield real
-    real.close()
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import sqlalchemy as sa
 
 from classifier.adapters.ledger.books import newest_file_at
+from classifier.adapters.ledger.database import insert_new
 from classifier.adapters.ledger.schema import (
     UtcDateTime,
     articles,
@@ -27,8 +28,8 @@ MAX_MEMBERS = 1_000  # articles of one story that are shown
 
 def mark(connection: sa.Connection, name: str, at: dt.datetime) -> None:
     """Remember when something happened last."""
-    if not connection.execute(marks.update().where(marks.c.name == name).values(at=at)).rowcount:
-        connection.execute(marks.insert(), {"name": name, "at": at})
+    insert_new(connection, marks, {"name": name, "at": at})
+    connection.execute(marks.update().where(marks.c.name == name).values(at=at))
 
 
 def overview(connection: sa.Connection, midnight: dt.datetime, week: dt.datetime) -> Overview:
