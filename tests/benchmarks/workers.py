@@ -37,6 +37,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from postgres import Postgres, server
 
 from classifier.adapters.ledger import SqlLedger, check_url
+from classifier.app import utc_now
+from classifier.delivery import EndpointHealth, EndpointState
 
 WAIT_S = 3_600.0
 
