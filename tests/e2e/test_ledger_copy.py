@@ -30,7 +30,7 @@ from classifier.telling import make_telling
 NOW = dt.datetime(2026, 1, 2, 3, 4, 5, 678_901, tzinfo=dt.UTC)
 LEASE = dt.timedelta(seconds=60)
 SENTENCES = "The mayor of Rizhao said operators of taxis receive a subsidy of 300 yuan for new charging piles."
-FILLED = ("articles", "attempts", "bands", "endpoint_keys", "endpoints", "files", "held", "matches", "outbox", "told")
+FILLED = ("articles", "attempts", "endpoint_keys", "endpoints", "files", "fresh", "held", "matches", "outbox", "told")
 N_FILES = 1_200  # more than are read at once
 
 
