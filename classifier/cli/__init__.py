@@ -20,6 +20,7 @@ from classifier.cli import (
     outbox,
     rules,
     silences,
+    status,
 )
 from classifier.cli.console import main
 
@@ -38,4 +39,5 @@ __all__ = [
     "outbox",
     "rules",
     "silences",
+    "status",
 ]
