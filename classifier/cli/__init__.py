@@ -21,6 +21,7 @@ from classifier.cli import (
     rules,
     silences,
     status,
+    stories,
 )
 from classifier.cli.console import main
 
@@ -40,4 +41,5 @@ __all__ = [
     "rules",
     "silences",
     "status",
+    "stories",
 ]

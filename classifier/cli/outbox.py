@@ -123,12 +123,15 @@ class _Since(click.ParamType[dt.datetime]):
         return moment.astimezone(dt.UTC) if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
 
 
+SINCE_TYPE = _Since()
+
+
 @command(outbox_group, "recover", "classifier outbox recover --since 5d --endpoint desk")
 @CONFIG_OPTION
 @click.option(
     "--since",
     required=True,
-    type=_Since(),
+    type=SINCE_TYPE,
     help="A time (UTC unless it says otherwise), or how long ago: 90m, 36h, 5d.",
 )
 @click.option("--endpoint", "endpoint_id", help="Only messages of this endpoint.")
