@@ -1,8 +1,8 @@
 """
 The two jobs of the daemon, over ports.
 
-    ingest:   Inbox.settled | Ledger.unrecorded | Ledger.take | Inbox.read | Ledger.scored | Judge | Ledger.kin |
-        place | Ledger.story | news | route | Format.render | Ledger.record
+    ingest:   Inbox.settled | Ledger.unrecorded | Ledger.take | Inbox.read | Ledger.scored | Judge | apart |
+        Ledger.kin | place | Ledger.story | news | route | Format.render | Ledger.record
     Judge:    parse_article | Model.tag | RuleSet.match | make_alert | make_summary | make_telling
     deliver:  Ledger.due_in_s | Ledger.claim | Sender.send | next_step | next_health | Ledger.settle
 
@@ -50,7 +50,7 @@ from classifier.routing import Hold, route
 from classifier.rules import Match, RuleSet
 from classifier.silences import Silence
 from classifier.tags import Tags
-from classifier.telling import COOLDOWN, WINDOW, Place, StoryBooks, labels_told, make_telling, news, place
+from classifier.telling import COOLDOWN, WINDOW, Kin, Place, StoryBooks, apart, labels_told, make_telling, news, place
 
 LOOK_UP = 1_000  # versions asked of the ledger at once
 LOOK_AGAIN = dt.timedelta(seconds=5)  # in a backlog, what has come meanwhile waits no longer than about this
@@ -290,24 +290,30 @@ class Ingest:
         self, verdicts: Sequence[tuple[FileVersion, Verdict]]
     ) -> Iterator[tuple[Sequence[tuple[FileVersion, Verdict]], Sequence[FileState | None]]]:
         """Record the verdicts, in words; yield them with their states, as many at a time as are recorded together."""
+        now = self.clock()
         is_asked = any(isinstance(verdict, Scored) and verdict.matches for _, verdict in verdicts)
-        silences = self.ledger.silences(self.clock()) if is_asked else ()
-        ready: list[tuple[FileVersion, Verdict]] = []
-        keys: set[int | str] = set()
-        for file, verdict in verdicts:
-            if isinstance(verdict, Scored):
-                mine: set[int | str] = set()
-                if verdict.telling is not None:
-                    mine.update(verdict.telling.signature.bands, [verdict.telling.source])
-                if not keys.isdisjoint(mine):
+        silences = self.ledger.silences(now) if is_asked else ()
+        tellings = [verdict.telling if isinstance(verdict, Scored) else None for _, verdict in verdicts]
+        for part in apart(tellings):
+            told = [telling for telling in tellings[part] if telling]
+            kin = iter(self.ledger.kin(told, now - self.story_window) if told else ())
+            ready: list[tuple[FileVersion, Verdict]] = []
+            stories: set[str] = set()
+            for file, verdict in verdicts[part]:
+                if not isinstance(verdict, Scored):
+                    ready.append((file, verdict))
+                    continue
+                where = _placed(verdict, next(kin) if verdict.telling else ())
+                if isinstance(where, Rejected):
+                    ready.append((file, where))
+                    continue
+                if where.story_id in stories:  # two that are not alike, but both like a third
                     yield ready, self._record(ready)
-                    ready, keys = [], set()
-                keys.update(mine)
-                ready.append((file, self._worded(verdict, silences)))
-            else:
-                ready.append((file, verdict))
-        if ready:
-            yield ready, self._record(ready)
+                    ready, stories = [], set()
+                stories.add(where.story_id)
+                ready.append((file, self._worded(verdict, where, silences, now)))
+            if ready:
+                yield ready, self._record(ready)
 
     def _record(self, verdicts: Sequence[tuple[FileVersion, Verdict]]) -> Sequence[FileState | None]:
         self.checkpoint("scored")
@@ -331,18 +337,13 @@ class Ingest:
                 verdict = Duplicate(sha256=verdict.article.id)  # noqa: PLW2901 - as it was recorded
             self.on_file(file, verdict)
 
-    def _worded(self, scored: Scored, silences: Sequence[Silence]) -> Scored | Rejected:
+    def _worded(self, scored: Scored, where: Place, silences: Sequence[Silence], now: dt.datetime) -> Scored | Rejected:
         """Return *scored* with its story and with the messages that follow from it, in the formats of the endpoints."""
-        now = self.clock()
-        kin = self.ledger.kin(scored.telling, now - self.story_window) if scored.telling else ()
+        books = StoryBooks(told={})
+        if scored.matches and scored.telling and where.story_id != scored.article.id:  # nobody knows a new story
+            books = self.ledger.story(where.story_id, scored.telling.source)
         try:
-            where = place(scored.telling, kin) if scored.telling else Place(story_id=scored.article.id)
-        except Exception as error:  # noqa: BLE001 - as in the judge
-            return Rejected(reason="failed", detail=_FAILED.format(type(error).__name__))
-        is_asked = bool(scored.telling and scored.matches)
-        books = self.ledger.story(where.story_id, scored.telling.source) if is_asked and scored.telling else None
-        try:
-            return self._told(scored, where, books or StoryBooks(told={}), silences, now)
+            return self._told(scored, where, books, silences, now)
         except Exception as error:  # noqa: BLE001 - as in the judge
             return Rejected(reason="failed", detail=_FAILED.format(type(error).__name__))
 
@@ -374,6 +375,13 @@ class Ingest:
                 )
         story_id = where.story_id if scored.telling else None
         return replace(scored, story_id=story_id, messages=tuple(messages), held=tuple(held), told=told)
+
+
+def _placed(scored: Scored, kin: Sequence[Kin]) -> Place | Rejected:
+    try:
+        return place(scored.telling, kin) if scored.telling else Place(story_id=scored.article.id)
+    except Exception as error:  # noqa: BLE001 - as in the judge
+        return Rejected(reason="failed", detail=_FAILED.format(type(error).__name__))
 
 
 def _held(match: Match, endpoint_id: str, hold: Hold) -> Held:

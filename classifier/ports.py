@@ -296,7 +296,7 @@ class Ledger(Protocol):
 
     def take(self, files: Sequence[FileVersion], now: dt.datetime, lease: dt.timedelta) -> Sequence[FileVersion]:
         """
-        Return those of *files* to work on, in the same order: without a verdict, and not taken by another daemon.
+        Return those of *files*, which `unrecorded` gave, to work on, in the same order: no other daemon has taken them.
 
         The others leave them alone until they are recorded, released, or the time of *lease* is over.
         """
@@ -329,11 +329,12 @@ class Ledger(Protocol):
         """
         ...
 
-    def kin(self, telling: Telling, since: dt.datetime) -> Sequence[Kin]:
+    def kin(self, given: Sequence[Telling], since: dt.datetime) -> Sequence[Sequence[Kin]]:
         """
-        Return the tellings recorded since then that are most like *telling*, and the last ones of the same source.
+        Return for each of *given* the tellings since then that are most like it, and the last ones of the same source.
 
-        Takes no longer when the ledger grows older.
+        Those whose wording shows that they tell another story (`may_tell_same`) are left out. Takes no longer when the
+        ledger grows older.
         """
         ...
 

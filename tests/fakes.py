@@ -38,6 +38,7 @@ from classifier.ports import (
     Verdict,
 )
 from classifier.silences import Silence
+from classifier.stories import may_tell_same
 from classifier.telling import Kin, StoryBooks, Telling, Told
 
 
@@ -128,7 +129,7 @@ class FakeLedger:
 
     def take(self, files: Sequence[FileVersion], now: dt.datetime, lease: dt.timedelta) -> Sequence[FileVersion]:
         """Take all: there is nobody else."""
-        return self.unrecorded(files)
+        return files
 
     def release(self) -> None:
         """Do nothing: there is nobody else."""
@@ -185,8 +186,11 @@ class FakeLedger:
         for key, labels in scored.told.items():
             self.told[scored.story_id, *key] = Told(at=now, labels=labels)
 
-    def kin(self, telling: Telling, since: dt.datetime) -> Sequence[Kin]:
+    def kin(self, given: Sequence[Telling], since: dt.datetime) -> Sequence[Sequence[Kin]]:
         """Compare with all."""
+        return [self._kin(telling, since) for telling in given]
+
+    def _kin(self, telling: Telling, since: dt.datetime) -> Sequence[Kin]:
         mine = set(telling.signature.bands)
         shared = [
             (len(mine & set(kin.telling.signature.bands)), i, kin)
@@ -195,7 +199,9 @@ class FakeLedger:
         ]
         alike = [kin for n, _, kin in sorted(shared, key=lambda item: (-item[0], -item[1])) if n][:10]
         same = [kin for _, _, kin in reversed(shared) if kin.telling.source == telling.source][:3]
-        return [*alike, *(kin for kin in same if kin not in alike)]
+        found = [*alike, *(kin for kin in same if kin not in alike)]
+        may = may_tell_same(telling.wording, [kin.telling.wording for kin in found])
+        return [kin for kin, is_possible in zip(found, may, strict=True) if is_possible]
 
     def story(self, story_id: str, source: str) -> StoryBooks:
         """Look through all."""

@@ -16,7 +16,7 @@ from classifier.payloads import FORMATS, Format
 from classifier.payloads.summaries import MAX_ADDED, News, Summary, parse_summary, summary_record
 from classifier.payloads.template import SAMPLES
 from classifier.payloads.text import clean
-from classifier.telling import COOLDOWN, Place, StoryBooks, Telling, Told, labels_told, make_telling, news
+from classifier.telling import COOLDOWN, Place, StoryBooks, Telling, Told, apart, labels_told, make_telling, news
 
 NOW = dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
 QUOTES = Evidence(quotes=(Quote("Wind parks get land.", 0, 9, 1.0),), terms=(), against=())
@@ -76,6 +76,30 @@ def test_a_telling_gives_its_text_back(text: str) -> None:
 
     assert isinstance(telling, Telling)
     assert telling.text == article.full_text
+
+
+def test_a_batch_is_cut_where_two_may_tell_one_story() -> None:
+    """A copy, or another text of one source, comes into another part; what has no wording stands anywhere."""
+    port = "The port of Rizhao pays owners of taxis for chargers, said Ms. Liu of the transport office of Donggang."
+    hills = "Farmers in the hills of Lishui sell power of small dams to the grid at prices that the county sets anew."
+    given = [
+        make_telling(parse_article(f"{title}\n\n{text}".encode(), source))
+        for title, text, source in (
+            ("Port Pays", port, "a"),
+            ("Hills Sell", hills, "b"),
+            ("Note", "Nothing more.", "c"),
+            ("Port Pays Again", port, "d"),
+            ("Hills Sell Again", hills, "e"),
+            ("Another Note", "And nothing else.", "c"),
+            ("Last Note", "That is all.", "c"),
+        )
+    ]
+
+    parts = apart([None, *given[:3], None, *given[3:]])
+
+    assert [(part.start, part.stop) for part in parts] == [(0, 5), (5, 8), (8, 9)]
+    assert [(part.start, part.stop) for part in apart([])] == [(0, 0)]
+    assert [(part.start, part.stop) for part in apart([None, None])] == [(0, 2)]
 
 
 KINDS: tuple[Literal["report", "follow_up", "correction"], ...] = ("report", "follow_up", "correction")

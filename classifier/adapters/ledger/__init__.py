@@ -55,10 +55,10 @@ __all__ = ["SqlLedger", "check_url", "copy_ledger", "sqlite_file"]
 
 class SqlLedger:
     """
-    A `Ledger` in SQLite or another database that SQLAlchemy speaks to.
+    A `Ledger` in SQLite or PostgreSQL.
 
     Args:
-        url: ``sqlite:////path/to/file.db``, ``postgresql://user@host/name`` or any SQLAlchemy URL.
+        url: ``sqlite:////path/to/file.db`` or ``postgresql://user@host/name``.
         migrate: bring the tables to this version's schema; otherwise they must be there already.
         checkpoint: told of places inside transactions where a crash must lose nothing.
 
@@ -91,7 +91,7 @@ class SqlLedger:
             return recording.unrecorded(connection, files)
 
     def take(self, files: Sequence[FileVersion], now: dt.datetime, lease: dt.timedelta) -> Sequence[FileVersion]:
-        """Return those of *files* to work on, in the same order: without a verdict, and not taken by another daemon."""
+        """Return those of *files*, which `unrecorded` gave, to work on: no other daemon has taken them."""
         if not self._database.is_shared:
             return files
         with self._database.writing() as connection:
@@ -135,10 +135,10 @@ class SqlLedger:
 
     # -- what was told of which story --------------------------------------------------------------------------------
 
-    def kin(self, telling: Telling, since: dt.datetime) -> Sequence[Kin]:
-        """Return the tellings since then that share most bands with *telling*, and the last ones of the same source."""
+    def kin(self, given: Sequence[Telling], since: dt.datetime) -> Sequence[Sequence[Kin]]:
+        """Return for each the tellings since then that share most bands with it, and the last ones of its source."""
         with self._database.reading() as connection:
-            return tellings.kin(connection, telling, since)
+            return tellings.kin(connection, given, since)
 
     def story(self, story_id: str, source: str) -> StoryBooks:
         """Return what is known of a story; *source* is not among the files it counts."""
