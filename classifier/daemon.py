@@ -5,6 +5,7 @@ Keeps: settings, model and the jobs built from them are one value, `Work`, excha
 no file and no message ever sees half of a change.
 """
 
+import datetime as dt
 import logging
 import secrets
 import threading
@@ -35,6 +36,7 @@ from classifier.pipeline import Deliver, Ingest, Prune
 from classifier.ports import Checkpoint, Clock, no_checkpoint
 from classifier.service import CallIn, Job
 from classifier.settings import CheckedSettings
+from classifier.status import MARK_EVERY
 
 _LOG = logging.getLogger("classifier")
 PRUNE_EVERY_S = 3_600.0
@@ -89,6 +91,7 @@ class Daemon:
     hangup: threading.Event = field(default_factory=threading.Event)
     _call_in: CallIn = field(default=lambda _name, _seconds: None, init=False)
     _hinted: threading.Event = field(default_factory=threading.Event, init=False)
+    _marked_at: dt.datetime | None = field(default=None, init=False)
     _pause_s: float = field(default=0.0, init=False)
     _changes: Changes = field(init=False)
     _refused: str | None = field(default=None, init=False)
@@ -122,6 +125,7 @@ class Daemon:
         self.inbox.settled()
         self.stop.wait(self.checked.settings.folder.settle_s)
         found = self.work.ingest.run()
+        self._mark_scan()
         sent: Counter[str] = Counter()
         if self.endpoint_ids:
             with ThreadPoolExecutor(len(self.endpoint_ids)) as pool:  # a slow endpoint delays no other
@@ -170,6 +174,7 @@ class Daemon:
         began = time.monotonic()
         report = self.work.ingest.run()
         self.health.scan_went_on()
+        self._mark_scan()
         # However much goes on in the folder, looking at it takes at most a fifth of the time.
         self._pause_s = max(MIN_PAUSE_S, 4 * (time.monotonic() - began))
         settles_in_s = 0.0 if self._hinted.is_set() else self.inbox.settles_in_s()
@@ -178,6 +183,14 @@ class Daemon:
         if report.messages:
             for endpoint_id in self.endpoint_ids:
                 self._call_in(f"deliver {endpoint_id}", 0.0)
+
+    def _mark_scan(self) -> None:
+        """Write down that the folder was looked at, now and then, for `classifier status` to see."""
+        now = self.clock()
+        is_cut_short = self.stop.is_set() or self.work.retired.is_set()
+        if not is_cut_short and (self._marked_at is None or abs(now - self._marked_at) >= MARK_EVERY):
+            self.ledger.scan_ended(self.checked.settings.folder.name, now)
+            self._marked_at = now
 
     def deliver(self, endpoint_id: str) -> None:
         """Send the due messages of one endpoint."""

@@ -533,6 +533,7 @@ class Books:
 
     Attributes:
         folder: absolute.
+        folder_name: what the ledger calls it; may be empty.
         model: absolute; None for the bundled one.
         rule_ids: in the order of the file, as far as rules have one.
         scan_every_s: seconds between two looks at the folder.
@@ -543,6 +544,7 @@ class Books:
     endpoint_ids: tuple[str, ...]
     ops_to: tuple[str, ...]
     folder: Path
+    folder_name: str
     model: Path | None
     rule_ids: tuple[str, ...]
     scan_every_s: float
@@ -573,6 +575,7 @@ def load_books(path: Path | str, environment: Mapping[str, str] = os.environ) ->
         endpoint_ids=tuple(endpoint.id for endpoint in settings.endpoint),
         ops_to=settings.delivery.ops_to,
         folder=path.parent / settings.folder.path,
+        folder_name=settings.folder.name,
         model=path.parent / settings.model.path if settings.model.path else None,
         rule_ids=tuple(rule["id"] for rule in settings.rule if isinstance(rule.get("id"), str)),
         scan_every_s=settings.folder.scan_every_s,

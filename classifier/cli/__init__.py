@@ -20,6 +20,8 @@ from classifier.cli import (
     outbox,
     rules,
     silences,
+    status,
+    stories,
 )
 from classifier.cli.console import main
 
@@ -38,4 +40,6 @@ __all__ = [
     "outbox",
     "rules",
     "silences",
+    "status",
+    "stories",
 ]

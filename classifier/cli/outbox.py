@@ -3,6 +3,7 @@
 import datetime as dt
 import re
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -122,12 +123,15 @@ class _Since(click.ParamType[dt.datetime]):
         return moment.astimezone(dt.UTC) if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
 
 
+SINCE_TYPE = _Since()
+
+
 @command(outbox_group, "recover", "classifier outbox recover --since 5d --endpoint desk")
 @CONFIG_OPTION
 @click.option(
     "--since",
     required=True,
-    type=_Since(),
+    type=SINCE_TYPE,
     help="A time (UTC unless it says otherwise), or how long ago: 90m, 36h, 5d.",
 )
 @click.option("--endpoint", "endpoint_id", help="Only messages of this endpoint.")
@@ -224,13 +228,13 @@ def endpoint_disable_command(config: Path, endpoint_id: str) -> None:
 def endpoint_probe_command(config: Path, endpoint_id: str) -> None:
     """Post a signed message of type endpoint.probe, once; when it is taken, the endpoint is enabled."""
     from classifier.app import check_settings, make_sender, probe_message, utc_now  # noqa: PLC0415
-    from classifier.delivery import Result, enabled  # noqa: PLC0415
+    from classifier.delivery import Result  # noqa: PLC0415
 
     with open_ledger(config) as (ledger, books):
         _known(books, endpoint_id)
         outcome = make_sender(check_settings(config), ledger).send(probe_message(endpoint_id, utc_now()), 1)
         if outcome.result is Result.DELIVERED:
-            _change(ledger, books, endpoint_id, lambda health, now: enabled(health, "it took a probe", now))
+            _change(ledger, books, endpoint_id, _took_a_probe)
             click.echo(f"delivered: {outcome.detail}; endpoint {endpoint_id!r} is enabled")
         else:
             hint = "; this is likely a matter of settings, here or there" if outcome.is_likely_config else ""
@@ -254,6 +258,12 @@ def _change(
         if ledger.set_health(endpoint_id, before, after, now, notices):
             return
     fail(f"endpoint {endpoint_id!r} changes its state all the time; try again")
+
+
+def _took_a_probe(health: "EndpointHealth", now: dt.datetime) -> "EndpointHealth":
+    from classifier.delivery import enabled  # noqa: PLC0415
+
+    return replace(enabled(health, "it took a probe", now), delivered_at=now)
 
 
 def _known(books: "Books", endpoint_id: str) -> None:

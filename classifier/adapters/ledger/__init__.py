@@ -316,15 +316,15 @@ class SqlLedger:
         self._checkpoint("pruned")
         return forgotten
 
-    def scan_ended(self, now: dt.datetime) -> None:
-        """Remember that the folder has been looked at to the end."""
+    def scan_ended(self, folder_name: str, now: dt.datetime) -> None:
+        """Remember that the folder of this name, which may be empty, has been looked at to the end."""
         with self._database.writing() as connection:
-            overviews.mark(connection, overviews.SCAN, now)
+            overviews.mark(connection, overviews.scan_mark(folder_name), now)
 
-    def overview(self, midnight: dt.datetime, week: dt.datetime) -> Overview:
-        """Return what happened since *midnight*, and since *week*."""
+    def overview(self, folder_name: str, midnight: dt.datetime, week: dt.datetime) -> Overview:
+        """Return what happened since *midnight*, and since *week*; and when the folder of this name was looked at."""
         with self._database.reading() as connection:
-            return overviews.overview(connection, midnight, week)
+            return overviews.overview(connection, folder_name, midnight, week)
 
     def audit(self) -> Audit:
         """Count everything and check that it adds up."""

@@ -219,7 +219,7 @@ feedback = sa.Table(  # what people said: never forgotten, never changed
 marks = sa.Table(  # when something happened last
     "marks",
     metadata,
-    sa.Column("name", sa.String(32), primary_key=True),
+    sa.Column("name", sa.String(80), primary_key=True),
     sa.Column("at", UtcDateTime, nullable=False),
 )
 
