@@ -296,7 +296,7 @@ class Ledger(Protocol):
 
     def take(self, files: Sequence[FileVersion], now: dt.datetime, lease: dt.timedelta) -> Sequence[FileVersion]:
         """
-        Return those of *files* to work on, in the same order: without a verdict, and not taken by another daemon.
+        Return those of *files*, which `unrecorded` gave, to work on, in the same order: no other daemon has taken them.
 
         The others leave them alone until they are recorded, released, or the time of *lease* is over.
         """

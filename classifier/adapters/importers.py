@@ -205,6 +205,21 @@ def save_rows(
     write_files({output: "".join(lines)})
 
 
+def load_json(path: Path) -> object:
+    """
+    Read a JSON file.
+
+    Raises:
+        CorpusError: it cannot be read, or is no JSON in UTF-8.
+    """
+    text = _decode(_read(path), path, 1)
+    try:
+        value: object = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise CorpusError(str(path), f"this is no JSON: {error}") from error
+    return value
+
+
 def refuse_overwriting(output: Path, *, is_forced: bool) -> None:
     """
     Refuse to write where something is already.

@@ -55,10 +55,10 @@ __all__ = ["SqlLedger", "check_url", "copy_ledger", "sqlite_file"]
 
 class SqlLedger:
     """
-    A `Ledger` in SQLite or another database that SQLAlchemy speaks to.
+    A `Ledger` in SQLite or PostgreSQL.
 
     Args:
-        url: ``sqlite:////path/to/file.db``, ``postgresql://user@host/name`` or any SQLAlchemy URL.
+        url: ``sqlite:////path/to/file.db`` or ``postgresql://user@host/name``.
         migrate: bring the tables to this version's schema; otherwise they must be there already.
         checkpoint: told of places inside transactions where a crash must lose nothing.
 
@@ -91,7 +91,7 @@ class SqlLedger:
             return recording.unrecorded(connection, files)
 
     def take(self, files: Sequence[FileVersion], now: dt.datetime, lease: dt.timedelta) -> Sequence[FileVersion]:
-        """Return those of *files* to work on, in the same order: without a verdict, and not taken by another daemon."""
+        """Return those of *files*, which `unrecorded` gave, to work on: no other daemon has taken them."""
         if not self._database.is_shared:
             return files
         with self._database.writing() as connection:

@@ -209,8 +209,8 @@ feedback = sa.Table(  # what people said: never forgotten, never changed
     sa.Column("verdict", sa.String(8), nullable=False),
     sa.Column("label", sa.String(64)),  # NULL for an alert that is wrong in nobody knows which of its labels
     sa.Column("model", sa.Text, nullable=False),
-    sa.Column("note", sa.Text, nullable=False),
-    sa.Column("given_by", sa.Text, nullable=False),
+    sa.Column("note", AnyText, nullable=False),
+    sa.Column("given_by", AnyText, nullable=False),
     sa.Column("via", sa.String(16), nullable=False),
     sa.Column("given_at", UtcDateTime, nullable=False),
     sa.UniqueConstraint("submission_id", "position", name="uq_feedback_submission"),
@@ -227,12 +227,12 @@ silences = sa.Table(
     "silences",
     metadata,
     sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("reason", AnyText, nullable=False),
     sa.Column("until", UtcDateTime, nullable=False),
     sa.Column("rule_id", sa.Text),  # what it names; NULL for what it does not
-    sa.Column("label", sa.Text),
+    sa.Column("label", AnyText),
     sa.Column("story_id", sa.Text),
-    sa.Column("keyword", sa.Text),
+    sa.Column("keyword", AnyText),
     sa.Column("endpoint_id", sa.Text),
     sa.Column("created_at", UtcDateTime, nullable=False),
 )

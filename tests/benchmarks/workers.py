@@ -1,0 +1,164 @@
+"""
+How much several daemons on one PostgreSQL get done: files and deliveries a second with 1, 2 and 4 of them.
+
+Run: ``python tests/benchmarks/workers.py --files 100000``. Each daemon is a process of its own, kept to one core, over
+one shared folder of pages of 3 kB (those of ``once.py``); a rule met by some of them sends to 20 endpoints, which are
+one receiver on loopback. The server waits for its disk at every commit. Files are counted from the first record to the
+last, deliveries from the first try to the last, both by the ledger's own times; every run ends with an audit.
+
+What it gave (virtual machine of two cores that daemons, database, receiver and other work share, so that more than two
+daemons have no cores to win; Python 3.11, PostgreSQL 18, November 2026):
+
+RESULTS
+"""
+
+import argparse
+import asyncio
+import base64
+import json
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import sqlalchemy as sa
+from once import fill_folder
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from postgres import Postgres, server
+
+from classifier.adapters.ledger import SqlLedger, check_url
+
+WAIT_S = 3_600.0
+
+
+async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answer 204 to every request of a connection."""
+    try:
+        while head := await reader.readuntil(b"\r\n\r\n"):
+            fields = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:-2])
+            length = int(fields[b"content-length"])
+            await reader.readexactly(length)
+            writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+            await writer.drain()
+    except (asyncio.IncompleteReadError, ConnectionError):
+        pass
+    finally:
+        writer.close()
+
+
+async def _receive() -> None:
+    """Be the receiver; say the port first."""
+    listening = await asyncio.start_server(_answer, "127.0.0.1", 0, backlog=1_000)
+    print(listening.sockets[0].getsockname()[1], flush=True)  # noqa: T201 - for the parent
+    await listening.serve_forever()
+
+
+def write_settings(folder: Path, port: int, n_endpoints: int) -> Path:
+    """Write settings for a folder and a number of endpoints that are all the one receiver."""
+    secret = "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
+    names = [f"desk-{number}" for number in range(n_endpoints)]
+    endpoints = "".join(
+        f'\n[[endpoint]]\nid = "{name}"\nurl = "http://127.0.0.1:{port}/{name}"\nsecret = "{secret}"\n'
+        f'allow = ["127.0.0.1/32:{port}"]\nrate_per_s = 1000\nburst = 1000\n'
+        for name in names
+    )
+    path = folder / "classifier.toml"
+    path.write_text(
+        '[folder]\npath = "inbox"\nsettle_s = 0\nscan_every_s = 1\n[ledger]\nurl_env = "LEDGER_URL"\n'
+        "[stories]\ncooldown_s = 0\n[delivery]\ncheck_every_s = 0.2\nmax_waiting = 10000000\n"
+        '[[rule]]\nid = "nev-money"\nsectors = ["electric_vehicles", "charging_swapping"]\n'
+        f'policy_types = ["subsidy_grant", "tax_incentive"]\nto = {json.dumps(names)}\n{endpoints}',
+        encoding="utf-8",
+    )
+    return path
+
+
+def measure(postgres: Postgres, config: Path, n_workers: int, n_files: int) -> dict[str, float]:
+    """Let so many daemons work the folder off; return what they did in which time."""
+    name = f"workers_{n_workers}_{secrets.token_hex(4)}"
+    url = postgres.make(name)
+    cores = sorted(os.sched_getaffinity(0))
+    started = []
+    log = config.with_name(f"{n_workers}.log").open("ab")
+    try:
+        for number in range(n_workers):
+            core = str(cores[number % len(cores)])
+            command = ["taskset", "-c", core, sys.executable, "-m", "classifier", "watch", "-c", str(config)]
+            environment = os.environ | {"LEDGER_URL": url}
+            started += [subprocess.Popen(command, env=environment, stdout=log, stderr=log)]
+        return _wait(url, started, n_files)
+    finally:
+        for process in started:
+            process.send_signal(signal.SIGTERM)
+        for process in started:
+            process.wait(60)
+        log.close()
+        ledger = SqlLedger(url, migrate=False)
+        faults = ledger.audit().faults
+        ledger.close()
+        postgres.drop(name)
+        assert not faults, faults
+
+
+def _wait(url: str, started: "list[subprocess.Popen[bytes]]", n_files: int) -> dict[str, float]:
+    engine = sa.create_engine(check_url(url), isolation_level="AUTOCOMMIT")
+    deadline = time.monotonic() + WAIT_S
+
+    def one(query: str) -> list[float]:
+        with engine.connect() as connection:
+            return [float(value or 0) for value in connection.exec_driver_sql(query).one()]
+
+    while True:
+        time.sleep(0.5)
+        assert time.monotonic() < deadline, "it takes too long"
+        assert all(process.poll() is None for process in started), "a daemon has ended"
+        [files] = one("SELECT count(*) FROM files")
+        [waiting] = one("SELECT count(*) FROM outbox WHERE state <> 'delivered'")
+        if files >= n_files and not waiting:
+            break
+    files, files_s = one("SELECT count(*), (max(recorded_at) - min(recorded_at)) / 1e6 FROM files")
+    sent, sent_s = one("SELECT count(*), (max(tried_at) - min(tried_at)) / 1e6 FROM attempts")
+    engine.dispose()
+    return {"files": files, "files_per_s": files / files_s, "deliveries": sent, "deliveries_per_s": sent / sent_s}
+
+
+def main() -> None:
+    """Fill a folder, work it off with each number of daemons, print a line for each."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
+    parser.add_argument("--files", type=int, default=100_000)
+    parser.add_argument("--endpoints", type=int, default=20)
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4])
+    parser.add_argument("--receive", action="store_true", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.receive:
+        asyncio.run(_receive())
+        return
+    base = Path(tempfile.mkdtemp(prefix="classifier-workers-"))
+    receiver = subprocess.Popen([sys.executable, __file__, "--receive"], stdout=subprocess.PIPE, text=True)
+    try:
+        assert receiver.stdout is not None
+        config = write_settings(base, int(receiver.stdout.readline()), given.endpoints)
+        fill_folder(base / "inbox", given.files, seed=1)
+        with server(is_durable=True) as postgres:
+            for n_workers in given.workers:
+                found = measure(postgres, config, n_workers, given.files)
+                print(  # noqa: T201 - what this is for
+                    f"{n_workers} workers: {found['files']:.0f} files, {found['files_per_s']:.0f} files/s;"
+                    f" {found['deliveries']:.0f} deliveries, {found['deliveries_per_s']:.0f} deliveries/s",
+                    flush=True,
+                )
+    finally:
+        receiver.kill()
+        receiver.wait()
+        shutil.rmtree(base)
+
+
+if __name__ == "__main__":
+    main()
