@@ -3,7 +3,7 @@ The two jobs of the daemon, over ports.
 
     ingest:   Inbox.settled | Ledger.unrecorded | Ledger.take | Inbox.read | Ledger.scored | Judge | apart |
         Ledger.kin | place | Ledger.story | news | route | Format.render | Ledger.record
-    Judge:    parse_article | Model.tag | RuleSet.match | make_alert | make_summary | make_telling
+    Judge:    parse_article | Model.tag_many | RuleSet.match | make_alert | make_summary | make_telling
     deliver:  Ledger.due_in_s | Ledger.claim | Sender.send | next_step | next_health | Ledger.settle
 
 The functions here order calls; what to do is decided by the values they pass along.
@@ -111,20 +111,39 @@ class Judge:
 
     def __call__(self, pages: Sequence[Page]) -> list[Verdict]:
         """Return a verdict for each page; a page is never the reason that another has none."""
-        return [self._judge(page) for page in pages]
-
-    def _judge(self, page: Page) -> Verdict:
         began_s = self.stopwatch()
+        articles = list(map(self._parsed, pages))
+        tags = iter(self._tagged([article for article in articles if isinstance(article, Article)]))
+        each_s = (self.stopwatch() - began_s) / max(1, len(pages))
+        return [
+            self._judge(article, next(tags), page.read_at, each_s) if isinstance(article, Article) else article
+            for page, article in zip(pages, articles, strict=True)
+        ]
+
+    def _parsed(self, page: Page) -> Article | Rejected:
         try:
-            scored = self._score(parse_article(page.raw, page.path), page.read_at)
-            return replace(scored, took_s=self.stopwatch() - began_s)
+            return parse_article(page.raw, page.path)
         except ArticleError as error:
             return Rejected(reason=error.reason, detail=error.detail)
         except Exception as error:  # noqa: BLE001 - a fault of ours with one file must not keep all others waiting
             return Rejected(reason="failed", detail=_FAILED.format(type(error).__name__))
 
-    def _score(self, article: Article, now: dt.datetime) -> Scored:
-        tags = self.model.tag(article)
+    def _tagged(self, articles: Sequence[Article]) -> Sequence[Tags | None]:
+        """Return the tags of all, read in one go; None for each where that fails: then they are read one by one."""
+        try:
+            return self.model.tag_many(articles)
+        except Exception:  # noqa: BLE001 - as above
+            return [None] * len(articles)
+
+    def _judge(self, article: Article, tags: Tags | None, now: dt.datetime, so_far_s: float) -> Verdict:
+        began_s = self.stopwatch()
+        try:
+            scored = self._score(article, self.model.tag(article) if tags is None else tags, now)
+            return replace(scored, took_s=so_far_s + self.stopwatch() - began_s)
+        except Exception as error:  # noqa: BLE001 - as above
+            return Rejected(reason="failed", detail=_FAILED.format(type(error).__name__))
+
+    def _score(self, article: Article, tags: Tags, now: dt.datetime) -> Scored:
         matches = self.rules.match(article, tags, now)
         headline = Headline(id=article.id, title=article.title, date=article.date, publisher=article.publisher)
         return Scored(

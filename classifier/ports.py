@@ -119,7 +119,7 @@ class Scored:
         story_id: of the article that told the story first; known when *messages* are.
         told: by rule and endpoint, the labels that have been told of the story once *messages* are sent.
         held: what nobody is told of.
-        took_s: seconds to parse, tag and explain it.
+        took_s: seconds to parse, tag and explain it; of what was read together, its even share.
     """
 
     article: Headline
