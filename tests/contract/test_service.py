@@ -15,7 +15,7 @@ import pytest
 from classifier import service
 from classifier.service import CallIn, Job, run_service
 
-WAIT_S = 20.0
+WAIT_S = 60.0
 
 
 def wait_for(condition: Callable[[], object]) -> None:

@@ -33,7 +33,7 @@ from classifier.daemon import Daemon
 from classifier.delivery import EndpointState
 from classifier.health import Reason
 
-WAIT_S = 40
+WAIT_S = 120
 PHRASES = (
     "new charging piles and charging stations for cars stand beside the road; operators receive a subsidy",
     "turbines of the wind farm turn above the sea; the action plan sets goals and a roadmap for the coming years",
