@@ -11,6 +11,7 @@ import csv
 import io
 import json
 import os
+import stat
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -157,10 +158,12 @@ def save_import(
         on_progress: called with a step's name, how much of it is done, and its size.
 
     Raises:
-        CorpusError: *output* is there or is one of the inputs, a label is not in the taxonomy, two labels would share
-            an id, a row has no text, or a file cannot be written.
+        CorpusError: *output* is there, is no regular file or is one of the inputs, a label is not in the taxonomy, two
+            labels would share an id, a row has no text, or a file cannot be written.
     """
-    _refuse_overwriting(rows, output, taxonomy_path, is_forced=is_forced)
+    _refuse_overwriting(
+        rows, output, taxonomy_path, [output] if taxonomy else [output, taxonomy_path], is_forced=is_forced
+    )
     splits = Counter(row.split for row in rows if row.split)
     taken = list(rows) if split is None else _take_split(rows, split, splits)
     used = taxonomy or Taxonomy((_infer(taken, facet_id),))
@@ -387,15 +390,21 @@ def _label_ids(row: LabelledText, facet: Facet, taxonomy: str) -> list[str]:
 # -- writing ---------------------------------------------------------------------------------------------------------
 
 
-def _refuse_overwriting(rows: Sequence[LabelledText], output: Path, taxonomy: Path, *, is_forced: bool) -> None:
+def _refuse_overwriting(
+    rows: Sequence[LabelledText], output: Path, taxonomy: Path, written: Sequence[Path], *, is_forced: bool
+) -> None:
+    """Refuse what is there and is no file of an earlier import; *written* are the places that will be written."""
     target = output.resolve()
     if target in {Path(name).resolve() for name in {row.path for row in rows}}:
         raise CorpusError(str(output), "this is one of the inputs; write to another file")
     if target == taxonomy.resolve():
         raise CorpusError(str(output), "corpus and taxonomy would be the same file")
-    for path in (output, taxonomy):
+    for path in written:
         if path.is_dir():
             raise CorpusError(str(path), "cannot be written: this is a folder")
+        if os.path.lexists(path) and not stat.S_ISREG(path.lstat().st_mode):
+            what = f"a link to {os.readlink(path)!r}" if path.is_symlink() else "a pipe, a socket or a device"  # noqa: PTH115
+            raise CorpusError(str(path), f"is {what}, which is not replaced; nothing was written; name a file")
     if output.exists() and not is_forced:
         raise CorpusError(str(output), "is there already; nothing was written; --force replaces it")
 
