@@ -58,6 +58,8 @@ class FolderSettings(_Table):
 
     path: Path = Path("inbox")
     """Folder whose files are scored; relative to the settings file."""
+    name: str = Field(default="", pattern=r"^[A-Za-z0-9._-]{0,64}$")
+    """What the ledger calls it, where folders with different files share one: stands before each file's name."""
     pattern: str = Field(default="*.txt", min_length=1, max_length=255)
     """Shell pattern of file names."""
     ignore: tuple[Annotated[str, Field(min_length=1, max_length=255)], ...] = Field(default=(), max_length=100)
@@ -90,7 +92,8 @@ class LedgerSettings(_Table):
     """Where everything that must survive is kept."""
 
     url: str = "sqlite:///classifier.db"
-    """SQLAlchemy URL; a relative SQLite path is relative to the settings file. The file must be on a local disk."""
+    """sqlite:///FILE, relative to the settings file and on a local disk, for one daemon; for one or several
+    postgresql://USER@HOST/NAME."""
     url_env: str | None = None
     """Environment variable that holds the URL instead, since that of a server has a password in it."""
     url_file: Path | None = None
@@ -138,7 +141,8 @@ class DeliverySettings(_Table):
     connect_timeout_s: float = Field(default=5.0, gt=0, le=600)
     """Seconds for the connection and for TLS, each."""
     lease_s: float = Field(default=60.0, gt=0, le=3_600)
-    """Seconds after which a try that never ended is made again; more than two total timeouts."""
+    """Seconds after which a try that never ended is made again, and what a daemon that is gone was at work on is taken
+    up by another; more than two total timeouts."""
     check_every_s: float = Field(default=1.0, ge=0.05, le=3_600)
     """Seconds between two looks for due messages."""
     retry_s: tuple[Annotated[float, Field(gt=0, le=2_592_000)], ...] = Field(

@@ -3,6 +3,7 @@
 import datetime as dt
 import json
 import os
+import secrets
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,9 +12,12 @@ import pytest
 from fakes import FakeClock
 from hypothesis import settings
 from javascript import JsVerifier, load_verifier
+from ledgers import open_empty
+from postgres import Postgres, server
 from receiver import Receiver
 
 from classifier import Model, Taxonomy, Training, TrainingSpec, load_model, parse_example, parse_taxonomy, train
+from classifier.ports import Ledger
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
@@ -106,6 +110,28 @@ def small_training() -> Training:
                 rows.append(row | {"sectors": [sector], "policy_types": [policy], "levels": [level]})
     examples = [parse_example(row, taxonomy) for row in rows]
     return train(examples, taxonomy, spec=TrainingSpec(min_df=1, n_jobs=1), seed=1, name="small")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """Return a real PostgreSQL."""
+    with server() as found:
+        yield found
+
+
+@pytest.fixture
+def postgres_url(postgres: Postgres) -> Iterator[str]:
+    """Return the URL of a database with an empty ledger in it."""
+    name = f"t{secrets.token_hex(8)}"
+    yield postgres.make(name)
+    postgres.drop(name)
+
+
+@pytest.fixture(params=["fake", "sqlite", "postgres"])
+def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
+    """Return each kind of ledger, empty."""
+    with open_empty(request.param, request, tmp_path) as found:
+        yield found
 
 
 @pytest.fixture

@@ -6,7 +6,20 @@ imported by the command that needs them. With ``--json`` standard output holds o
 else; progress, warnings and errors go to standard error.
 """
 
-from classifier.cli import alerts, archive, articles, config, daemon, data, evaluation, models, outbox, rules, silences
+from classifier.cli import (
+    alerts,
+    archive,
+    articles,
+    config,
+    daemon,
+    data,
+    evaluation,
+    ledger,
+    models,
+    outbox,
+    rules,
+    silences,
+)
 from classifier.cli.console import main
 
 __all__ = [
@@ -17,6 +30,7 @@ __all__ = [
     "daemon",
     "data",
     "evaluation",
+    "ledger",
     "main",
     "models",
     "outbox",
