@@ -24,6 +24,7 @@ MAX_SENTENCES = 3
 MAX_TERMS = 5
 MAX_PHRASES = 4  # of one term
 MAX_SENTENCE_CHARS = 600
+SHORT_ID_CHARS = 16  # "msg_" and 48 bits: enough to name one of millions of alerts
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +102,11 @@ def message_id(article_id: str, rule_id: str, endpoint_id: str) -> MessageId:
     """Return the ``webhook-id`` of an alert: the same for every retry, restart and re-scoring of the same bytes."""
     digest = hashlib.sha256(f"{article_id}\0{rule_id}\0{endpoint_id}".encode("utf-8", "surrogatepass"))
     return MessageId(f"msg_{digest.hexdigest()[:32]}")
+
+
+def short_id(alert_id: str) -> str:
+    """Return what people are shown of an alert's id: long enough to name it, short enough to be read out."""
+    return alert_id[:SHORT_ID_CHARS]
 
 
 def notice_id(endpoint_id: str, state: str, changed_at: dt.datetime, to: str) -> MessageId:

@@ -361,12 +361,14 @@ class Ingest:
                 if isinstance(way, Hold):
                     held.append(_held(match, endpoint, way))
                     continue
+                number = message_id(scored.article.id, match.rule.id, endpoint)
+                told_so = replace(summary, news=added, id=number)
                 messages.append(
                     Message(
-                        id=message_id(scored.article.id, match.rule.id, endpoint),
+                        id=number,
                         endpoint_id=endpoint,
                         rule_id=match.rule.id,
-                        body=self.formats.get(endpoint, STANDARD).render_summary(replace(summary, news=added)),
+                        body=self.formats.get(endpoint, STANDARD).render_summary(told_so),
                         not_before=way.not_before,
                     )
                 )

@@ -161,9 +161,9 @@ def save_import(
         CorpusError: *output* is there, is no regular file or is one of the inputs, a label is not in the taxonomy, two
             labels would share an id, a row has no text, or a file cannot be written.
     """
-    _refuse_overwriting(
-        rows, output, taxonomy_path, [output] if taxonomy else [output, taxonomy_path], is_forced=is_forced
-    )
+    _refuse_overwriting(rows, output, taxonomy_path, is_forced=is_forced)
+    if taxonomy is None:
+        refuse_overwriting(taxonomy_path, is_forced=True)
     splits = Counter(row.split for row in rows if row.split)
     taken = list(rows) if split is None else _take_split(rows, split, splits)
     used = taxonomy or Taxonomy((_infer(taken, facet_id),))
@@ -181,7 +181,7 @@ def save_import(
     files = {output: "".join(lines)}
     if taxonomy is None:
         files[taxonomy_path] = render_taxonomy(used)
-    _write_all(files)
+    write_files(files)
     return Import(
         articles=len(taken),
         unlabelled=unlabelled,
@@ -189,6 +189,39 @@ def save_import(
         splits=dict(splits.most_common()),
         has_new_taxonomy=taxonomy is None,
     )
+
+
+def save_rows(
+    output: Path, rows: Iterable[Mapping[str, object]], taxonomy: Taxonomy, *, is_forced: bool = False
+) -> None:
+    """
+    Write rows of our own making as a corpus.
+
+    Raises:
+        CorpusError: *output* is there, or cannot be written, or a row is at fault.
+    """
+    refuse_overwriting(output, is_forced=is_forced)
+    lines = []
+    for number, row in enumerate(rows, start=1):
+        parse_example(row, taxonomy, source=str(output), line=number)
+        lines.append(json.dumps(row, ensure_ascii=False) + "\n")
+    write_files({output: "".join(lines)})
+
+
+def refuse_overwriting(output: Path, *, is_forced: bool) -> None:
+    """
+    Refuse to write where something is already.
+
+    Raises:
+        CorpusError: *output* is no regular file, or there and *is_forced* is not set.
+    """
+    if output.is_dir():
+        raise CorpusError(str(output), "cannot be written: this is a folder")
+    if os.path.lexists(output) and not stat.S_ISREG(output.lstat().st_mode):
+        what = f"a link to {os.readlink(output)!r}" if output.is_symlink() else "a pipe, a socket or a device"  # noqa: PTH115
+        raise CorpusError(str(output), f"is {what}, which is not replaced; nothing was written; name a file")
+    if output.exists() and not is_forced:
+        raise CorpusError(str(output), "is there already; nothing was written; --force replaces it")
 
 
 def render_taxonomy(taxonomy: Taxonomy) -> str:
@@ -390,27 +423,22 @@ def _label_ids(row: LabelledText, facet: Facet, taxonomy: str) -> list[str]:
 # -- writing ---------------------------------------------------------------------------------------------------------
 
 
-def _refuse_overwriting(
-    rows: Sequence[LabelledText], output: Path, taxonomy: Path, written: Sequence[Path], *, is_forced: bool
-) -> None:
-    """Refuse what is there and is no file of an earlier import; *written* are the places that will be written."""
+def _refuse_overwriting(rows: Sequence[LabelledText], output: Path, taxonomy: Path, *, is_forced: bool) -> None:
     target = output.resolve()
     if target in {Path(name).resolve() for name in {row.path for row in rows}}:
         raise CorpusError(str(output), "this is one of the inputs; write to another file")
     if target == taxonomy.resolve():
         raise CorpusError(str(output), "corpus and taxonomy would be the same file")
-    for path in written:
-        if path.is_dir():
-            raise CorpusError(str(path), "cannot be written: this is a folder")
-        if os.path.lexists(path) and not stat.S_ISREG(path.lstat().st_mode):
-            what = f"a link to {os.readlink(path)!r}" if path.is_symlink() else "a pipe, a socket or a device"  # noqa: PTH115
-            raise CorpusError(str(path), f"is {what}, which is not replaced; nothing was written; name a file")
-    if output.exists() and not is_forced:
-        raise CorpusError(str(output), "is there already; nothing was written; --force replaces it")
+    refuse_overwriting(output, is_forced=is_forced)
 
 
-def _write_all(files: Mapping[Path, str]) -> None:
-    """Write every file beside its place first, then put all in place."""
+def write_files(files: Mapping[Path, str]) -> None:
+    """
+    Write every file beside its place first, then put all in place.
+
+    Raises:
+        CorpusError: one of them cannot be written.
+    """
     for path in files:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -425,7 +453,7 @@ def _write_all(files: Mapping[Path, str]) -> None:
                 stream.flush()
                 os.fsync(stream.fileno())
             if rest:
-                _write_all({other: files[other] for other in rest})
+                write_files({other: files[other] for other in rest})
             draft.replace(path)
     except OSError as error:
         raise CorpusError(str(path), f"cannot be written: {error.strerror or error}") from error

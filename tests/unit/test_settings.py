@@ -473,6 +473,7 @@ def test_schema_describes_every_setting() -> None:
         "delivery",
         "stories",
         "monitor",
+        "feedback",
         "rule",
         "endpoint",
     }
