@@ -54,8 +54,12 @@ def test_a_scheduler_that_dies_is_an_error() -> None:
         pytest.raises(ClusterError, match="is lost; try again"),
         dask_cluster(doomed.address, connect_s=30),
     ):
-        threading.Timer(1, doomed.kill).start()
-        Parallel(n_jobs=-1)(delayed(time.sleep)(60) for _ in range(2))
+        _sleep_until_killed(doomed)
+
+
+def _sleep_until_killed(cluster: Cluster) -> None:
+    threading.Timer(1, cluster.kill).start()
+    Parallel(n_jobs=-1)(delayed(time.sleep)(60) for _ in range(2))
 
 
 def test_a_cluster_without_workers_is_an_error() -> None:
