@@ -380,6 +380,10 @@ class Ledger(Protocol):
         """Return how many seconds *rate* keeps a due message of an endpoint waiting; None when none is due."""
         ...
 
+    def turn(self, endpoint_id: str, now: dt.datetime, rate: Rate) -> float:
+        """Count a try that is no message's against *rate* and return 0; or return how many seconds it must wait."""
+        ...
+
     def claim(self, endpoint_id: str, now: dt.datetime, lease: dt.timedelta, rate: Rate | None = None) -> Claim | None:
         """
         Take the message of one endpoint that has been due longest, if any, for the time of *lease*.

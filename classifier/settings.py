@@ -16,6 +16,7 @@ import re
 import shutil
 import ssl
 import stat
+import tempfile
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -494,14 +495,15 @@ def replace_model(path: Path, model: Path) -> None:
         is_right = False
     if not is_right:  # written in a way that this does not understand, e.g. model = {path = ...}
         raise ConfigError(str(path), (Problem("model.path", f"write {name!r} here yourself; nothing was changed"),))
-    temporary = path.with_name(f".{path.name}.part")
     try:
-        with temporary.open("wb") as stream:
-            stream.write(text.encode("utf-8"))
-            stream.flush()
-            os.fsync(stream.fileno())
-        shutil.copymode(path, temporary)
-        temporary.replace(path)
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as scratch:
+            draft = Path(scratch) / path.name
+            with draft.open("wb") as stream:
+                stream.write(text.encode("utf-8"))
+                stream.flush()
+                os.fsync(stream.fileno())
+            shutil.copymode(path, draft)
+            draft.replace(path)
     except OSError as error:
         raise ConfigError(str(path), (Problem("", f"cannot be written: {error.strerror}"),)) from error
 

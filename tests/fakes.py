@@ -288,6 +288,14 @@ class FakeLedger:
         attempts = row.attempts - row.attempts_before_retry
         return Claim(message=row.message, attempts=attempts, token=row.token, health=self.health(endpoint_id))
 
+    def turn(self, endpoint_id: str, now: dt.datetime, rate: Rate) -> float:
+        """Ask the rate, and count."""
+        used_until = self._used_until.get(endpoint_id)
+        if seconds := rate.wait_s(used_until, now):
+            return seconds
+        self._used_until[endpoint_id] = rate.count(used_until, now)
+        return 0.0
+
     def due_in_s(self, endpoint_id: str, now: dt.datetime, rate: Rate | None = None) -> float | None:
         """Ask the rate."""
         if not self._due(endpoint_id, now):

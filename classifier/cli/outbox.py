@@ -142,7 +142,7 @@ def outbox_recover_command(config: Path, since: dt.datetime, endpoint_id: str | 
 
     with open_ledger(config) as (ledger, books):
         if endpoint_id is not None:
-            _known(books, endpoint_id)
+            _known(books, endpoint_id, ledger)
         count = ledger.recover(endpoint_id, since, utc_now())
         names = books.endpoint_ids if endpoint_id is None else (endpoint_id,)
         closed = [name for name in names if ledger.health(name).state is EndpointState.DISABLED]
@@ -161,6 +161,8 @@ def endpoint_group() -> None:
 @JSON_OPTION
 def endpoint_list_command(config: Path, *, as_json: bool) -> None:
     """List endpoints with their state, why they are in it, and how many messages wait or are dead."""
+    from classifier.delivery import EndpointState  # noqa: PLC0415
+
     with open_ledger(config) as (ledger, books):
         backlog = ledger.backlog()
         names = list(dict.fromkeys([*books.endpoint_ids, *backlog]))
@@ -184,10 +186,11 @@ def endpoint_list_command(config: Path, *, as_json: bool) -> None:
                 }
             )
         else:
-            state = str(health.state) if is_named else "not in the settings"
-            since = f" since {_moment(health.changed_at)}" if health.changed_at and is_named else ""
+            is_told = is_named or health.state is EndpointState.DISABLED
+            state = ", ".join(["not in the settings"] * (not is_named) + [str(health.state)] * is_told)
+            since = f" since {_moment(health.changed_at)}" if health.changed_at and is_told else ""
             click.echo(f"{name}  {state}{since}  {counts.get('pending', 0)} pending, {counts.get('dead', 0)} dead")
-            if health.reason and is_named:
+            if health.reason and is_told:
                 click.echo(f"    {health.reason}")
             if health.failing_since:
                 click.echo(f"    {health.failures} failed tries in a row since {_moment(health.failing_since)}")
@@ -214,7 +217,7 @@ def endpoint_enable_command(config: Path, endpoint_id: str) -> None:
 @CONFIG_OPTION
 @_ENDPOINT_ARGUMENT
 def endpoint_disable_command(config: Path, endpoint_id: str) -> None:
-    """Keep an endpoint's messages until it is enabled; alarms about the daemon itself still go to it."""
+    """Send nothing more to an endpoint, named in the settings or no longer; its messages wait until it is enabled."""
     from classifier.delivery import disabled  # noqa: PLC0415
 
     with open_ledger(config) as (ledger, books):
@@ -250,7 +253,7 @@ def _change(
     from classifier.app import utc_now  # noqa: PLC0415
     from classifier.pipeline import make_notices  # noqa: PLC0415
 
-    _known(books, endpoint_id)
+    _known(books, endpoint_id, ledger)
     for _ in range(_CHANGE_TRIES):  # the daemon may change it at the same time
         before, now = ledger.health(endpoint_id), utc_now()
         after = decide(before, now)
@@ -266,8 +269,9 @@ def _took_a_probe(health: "EndpointHealth", now: dt.datetime) -> "EndpointHealth
     return replace(enabled(health, "it took a probe", now), delivered_at=now)
 
 
-def _known(books: "Books", endpoint_id: str) -> None:
-    if endpoint_id not in books.endpoint_ids:
+def _known(books: "Books", endpoint_id: str, ledger: "SqlLedger | None" = None) -> None:
+    """Refuse an id that stands neither in the settings nor, when it is given, in the ledger."""
+    if endpoint_id not in books.endpoint_ids and not (ledger and endpoint_id in ledger.backlog()):
         names = ", ".join(books.endpoint_ids) or "none"
         message = f"there is no endpoint {endpoint_id!r} in the settings; known are {names}"
         raise click.UsageError(message)

@@ -225,6 +225,11 @@ class SqlLedger:
         with self._database.reading() as connection:
             return deliveries.due_in_s(connection, endpoint_id, now, rate)
 
+    def turn(self, endpoint_id: str, now: dt.datetime, rate: Rate) -> float:
+        """Count a try that is no message's against *rate* and return 0; or return how many seconds it must wait."""
+        with self._database.writing() as connection:
+            return deliveries.turn(connection, endpoint_id, now, rate)
+
     def claim(self, endpoint_id: str, now: dt.datetime, lease: dt.timedelta, rate: Rate | None = None) -> Claim | None:
         """Take the message of one endpoint that has been due longest, if any, for the time of *lease*."""
         with self._database.writing() as connection:
