@@ -5,6 +5,7 @@ Keeps: settings, model and the jobs built from them are one value, `Work`, excha
 no file and no message ever sees half of a change.
 """
 
+import datetime as dt
 import logging
 import secrets
 import threading
@@ -29,8 +30,9 @@ from classifier.errors import ConfigError, LedgerError, ModelError, Problem
 from classifier.health import MEANING, Alarms, Health, alive_message
 from classifier.logs import event
 from classifier.model import Model
-from classifier.pipeline import Deliver, Ingest, Prune
+from classifier.pipeline import Deliver, Digests, Ingest, Prune
 from classifier.ports import Checkpoint, Clock, no_checkpoint
+from classifier.routing import CATCH_UP
 from classifier.service import CallIn, Job
 from classifier.settings import CheckedSettings
 
@@ -56,6 +58,7 @@ class Work:
     checked: CheckedSettings
     model: Model
     ingest: Ingest
+    digests: Digests
     deliver: Deliver
     prune: Prune
     retired: threading.Event
@@ -121,6 +124,8 @@ class Daemon:
         self.stop.wait(self.checked.settings.folder.settle_s)
         found = self.work.ingest.run()
         sent: Counter[str] = Counter()
+        for endpoint_id in self.endpoint_ids:  # when it is called next is not known: what was found late goes out now
+            self.work.digests.run(endpoint_id, CATCH_UP.every or dt.timedelta())
         if self.endpoint_ids:
             with ThreadPoolExecutor(len(self.endpoint_ids)) as pool:  # a slow endpoint delays no other
                 for report in pool.map(self.work.deliver.run, self.endpoint_ids):
@@ -178,7 +183,8 @@ class Daemon:
                 self._call_in(f"deliver {endpoint_id}", 0.0)
 
     def deliver(self, endpoint_id: str) -> None:
-        """Send the due messages of one endpoint."""
+        """Send the due messages of one endpoint, digests among them."""
+        self.work.digests.run(endpoint_id)
         self.work.deliver.run(endpoint_id)
 
     def prune(self) -> None:
@@ -318,8 +324,11 @@ class Daemon:
 
 
 def stray_messages(ledger: SqlLedger, endpoint_ids: Sequence[str]) -> dict[str, int]:
-    """Return how many pending messages are for none of *endpoint_ids*, by endpoint: nobody delivers those."""
-    waiting = {endpoint_id: states.get("pending", 0) for endpoint_id, states in ledger.backlog().items()}
+    """Return how many messages and alerts put aside are for none of *endpoint_ids*, by endpoint: nobody sends those."""
+    waiting = {
+        endpoint_id: states.get("pending", 0) + states.get("aside", 0)
+        for endpoint_id, states in ledger.backlog().items()
+    }
     return {name: count for name, count in waiting.items() if count and name not in endpoint_ids}
 
 

@@ -6,7 +6,20 @@ imported by the command that needs them. With ``--json`` standard output holds o
 else; progress, warnings and errors go to standard error.
 """
 
-from classifier.cli import alerts, archive, articles, config, daemon, data, evaluation, models, outbox, rules, silences
+from classifier.cli import (
+    alerts,
+    archive,
+    articles,
+    config,
+    daemon,
+    data,
+    digests,
+    evaluation,
+    models,
+    outbox,
+    rules,
+    silences,
+)
 from classifier.cli.console import main
 
 __all__ = [
@@ -16,6 +29,7 @@ __all__ = [
     "config",
     "daemon",
     "data",
+    "digests",
     "evaluation",
     "main",
     "models",

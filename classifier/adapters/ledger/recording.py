@@ -6,7 +6,8 @@ from collections.abc import Collection, Iterator, Sequence
 
 import sqlalchemy as sa
 
-from classifier.adapters.ledger.schema import MAX_DETAIL, articles, files, held, matches, outbox, outbox_row
+from classifier.adapters.ledger.digests import aside_row
+from classifier.adapters.ledger.schema import MAX_DETAIL, articles, aside, files, held, matches, outbox, outbox_row
 from classifier.adapters.ledger.tellings import record_telling
 from classifier.alerts import tag_record
 from classifier.ports import Duplicate, FileState, FileVersion, Rejected, Scored, Verdict
@@ -52,7 +53,7 @@ class _Rows:
     def __init__(self, now: dt.datetime) -> None:
         self._now = now
         self.by_table: dict[sa.Table, list[dict[str, object]]] = {
-            table: [] for table in (articles, files, matches, outbox, held)
+            table: [] for table in (articles, files, matches, outbox, held, aside)
         }
         self.scored: list[Scored] = []
 
@@ -123,6 +124,7 @@ class _Rows:
             }
             for item in scored.held
         ]
+        self.by_table[aside] += [aside_row(scored, item, self._now) for item in scored.aside]
         self.by_table[outbox] += [outbox_row(message, article.id, self._now) for message in scored.messages]
 
 
