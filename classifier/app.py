@@ -2,7 +2,7 @@
 The one place that builds adapters and hands them to the jobs; the only reader of the wall clock and of chance.
 
 Keeps: what the settings decide is built by one function, for the start and for every change of them; what a change must
-not touch (folder, ledger, port, how fast an endpoint was posted to) is built once. `open_app` is longer than most
+not touch (folder, ledger, port) is built once. `open_app` is longer than most
 functions because wiring is read from top to bottom.
 """
 
@@ -30,7 +30,7 @@ from classifier.adapters.systemd import Notifier
 from classifier.adapters.webhook import Endpoint, HttpSender
 from classifier.alerts import MessageId, kind_of
 from classifier.daemon import Daemon, Work
-from classifier.delivery import KEY_OVERLAP, EndpointHealth, EndpointState, Message, RateLimit, RetryPolicy, fingerprint
+from classifier.delivery import KEY_OVERLAP, EndpointHealth, EndpointState, Message, Rate, RetryPolicy, fingerprint
 from classifier.errors import ConfigError, LedgerError, Problem
 from classifier.health import Health
 from classifier.logs import event
@@ -44,6 +44,7 @@ from classifier.taxonomy import Taxonomy
 _LOG = logging.getLogger("classifier")
 BACKLOG = 2_000  # so many new files are worth starting processes, which takes about as long as a thousand files
 CRASH_VARIABLE = "CLASSIFIER_CRASH_AT"
+MAX_CLOCK_OFF = dt.timedelta(seconds=30)  # two machines then differ by no more than the ledger takes for a jump
 SCAN_GRACE_S = 15.0  # a scan may wait 10 s for the ledger and some seconds for the largest article
 MAX_WAIT_S = 1.0  # a rate limit is waited for in such pieces, so that a stop or other settings end it
 
@@ -149,12 +150,14 @@ def open_app(path: Path | str) -> Iterator[Daemon]:
     stop = threading.Event()
     checkpoint = _checkpoint()
     with ExitStack() as held:
-        held.enter_context(alone_in(checked.folder))
-        if (file := sqlite_file(checked.ledger_url)) is not None:
+        file = sqlite_file(checked.ledger_url)
+        held.enter_context(alone_in(checked.folder, is_shared=file is None))
+        if file is not None:
             held.enter_context(alone_with(file))
             _warn_remote(file)
         ledger = SqlLedger(checked.ledger_url, checkpoint=checkpoint)
         held.callback(ledger.close)
+        _check_clock(ledger)
         newest_at = ledger.newest_file_at()
         health = Health(
             time.monotonic,
@@ -169,6 +172,7 @@ def open_app(path: Path | str) -> Iterator[Daemon]:
             max_bytes=settings.folder.max_bytes,
             pattern=settings.folder.pattern,
             ignore=settings.folder.ignore,
+            name=settings.folder.name,
         )
 
         def on_file(file: FileVersion, verdict: Verdict) -> None:
@@ -181,15 +185,10 @@ def open_app(path: Path | str) -> Iterator[Daemon]:
             monitor.tried(claim.message.endpoint_id, result)
             _log_try(claim, result, detail)
 
-        limits: dict[tuple[str, float, int], RateLimit] = {}  # saving the settings again is no way around them
-
         def build(checked: CheckedSettings, model: Model) -> Work:
             retired = threading.Event()
             delivery = checked.settings.delivery
             formats = {item.id: item.format for item in checked.receivers}
-            rates = {item.id: (item.id, item.rate_per_s, item.burst) for item in checked.receivers}
-            for key in rates.values():
-                limits.setdefault(key, RateLimit(*key[1:]))
 
             def should_stop() -> bool:
                 return stop.is_set() or retired.is_set()
@@ -207,6 +206,7 @@ def open_app(path: Path | str) -> Iterator[Daemon]:
                     formats=formats,
                     paces=checked.paces,
                     catch_up=dt.timedelta(seconds=delivery.catch_up_s),
+                    lease=dt.timedelta(seconds=delivery.lease_s),
                     cooldown=dt.timedelta(seconds=checked.settings.stories.cooldown_s),
                     story_window=dt.timedelta(seconds=checked.settings.stories.window_s),
                     checkpoint=checkpoint,
@@ -225,7 +225,7 @@ def open_app(path: Path | str) -> Iterator[Daemon]:
                     lease=dt.timedelta(seconds=delivery.lease_s),
                     clock=utc_now,
                     jitter=lambda: random.uniform(-1, 1),  # noqa: S311 - spreads load, guards nothing
-                    limits={endpoint_id: limits[key] for endpoint_id, key in rates.items()},
+                    rates={item.id: Rate(item.rate_per_s, item.burst) for item in checked.receivers},
                     ops_to=delivery.ops_to,
                     wait=lambda seconds: stop.wait(min(seconds, MAX_WAIT_S)),
                     checkpoint=checkpoint,
@@ -260,6 +260,19 @@ def open_app(path: Path | str) -> Iterator[Daemon]:
             stop=stop,
             checkpoint=checkpoint,
         )
+
+
+def _check_clock(ledger: SqlLedger) -> None:
+    """
+    See whether this machine's clock is that of the others: leases, and what is due when, are told by it.
+
+    Raises:
+        LedgerError: it is too far off.
+    """
+    now = ledger.clock()
+    if now is not None and abs(off := utc_now() - now) > MAX_CLOCK_OFF:
+        how = f"this machine's clock is {off.total_seconds():+.0f} s off the database's; set both by NTP"
+        raise LedgerError("ledger", how)
 
 
 def _warn_remote(ledger: Path) -> None:

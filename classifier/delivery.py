@@ -30,7 +30,8 @@ MAX_KEYS = 10  # of one endpoint
 KEY_OVERLAP = dt.timedelta(hours=24)  # how long an older key signs beside the current one
 _OVERLOADED = frozenset({429, 502, 503, 504})
 _LEAVE_ALONE = frozenset({429, 503})  # said of the endpoint as a whole, not of one message
-_ROUNDING = 1e-6  # of a token: clocks count microseconds
+_CLOCK_SLACK = dt.timedelta(seconds=60)  # clocks of several machines, and one that was set back, differ by less
+_ROUNDING_S = 1e-6  # clocks count microseconds
 _GONE = 410
 _CONFIG_STATUSES = frozenset({400, 401, 403, 404, 405, 406, 411, 413, 414, 415, 422})
 
@@ -287,31 +288,39 @@ def _pause(policy: RetryPolicy, outcome: Outcome, now: dt.datetime) -> dt.dateti
     return now + max(policy.overload_floor, min(outcome.retry_after or dt.timedelta(0), policy.retry_after_cap))
 
 
-class RateLimit:
+@dataclass(frozen=True, slots=True)
+class Rate:
     """
-    A token bucket: how long to wait before the next try of one endpoint.
+    How often an endpoint may be tried: a token bucket, whose level is one instant, so that a ledger can keep it.
 
-    Args:
-        rate_per_s: tries per second over time, above 0.
+    Attributes:
+        per_s: tries per second over time, above 0.
         burst: tries at once after a pause, at least 1.
     """
 
-    def __init__(self, rate_per_s: float, burst: int) -> None:
-        self._rate_per_s = rate_per_s
-        self._burst = burst
-        self._tokens = float(burst)
-        self._at: dt.datetime | None = None
+    per_s: float
+    burst: int
 
-    def wait_s(self, now: dt.datetime) -> float:
-        """Return the seconds to wait before a try may be made; 0 when it may be made at *now*."""
-        passed_s = (now - self._at).total_seconds() if self._at else 0.0  # below 0 when the clock was set back
-        self._tokens = min(self._burst, self._tokens + max(passed_s, 0.0) * self._rate_per_s)
-        self._at = now
-        return 0.0 if self._tokens >= 1 - _ROUNDING else (1 - self._tokens) / self._rate_per_s
+    def wait_s(self, used_until: dt.datetime | None, now: dt.datetime) -> float:
+        """
+        Return the seconds to wait before a try may be made; 0 when it may be made at *now*.
 
-    def count(self) -> None:
-        """Count one try."""
-        self._tokens -= 1
+        Args:
+            used_until: what `count` gave for the last try; None before the first.
+            now: aware, UTC.
+        """
+        ahead_s = (self._level(used_until, now) - now).total_seconds()
+        wait_s = ahead_s - (self.burst - 1) / self.per_s
+        return wait_s if wait_s > _ROUNDING_S else 0.0
+
+    def count(self, used_until: dt.datetime | None, now: dt.datetime) -> dt.datetime:
+        """Return until when the rate is used up after one more try at *now*."""
+        return self._level(used_until, now) + dt.timedelta(seconds=1 / self.per_s)
+
+    def _level(self, used_until: dt.datetime | None, now: dt.datetime) -> dt.datetime:
+        """Return until when the rate is used up; *now* when it is not, or when a clock was set back since."""
+        most = now + dt.timedelta(seconds=self.burst / self.per_s) + _CLOCK_SLACK
+        return used_until if used_until is not None and now < used_until <= most else now
 
 
 # -- signatures ------------------------------------------------------------------------------------------------------

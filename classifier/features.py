@@ -9,7 +9,7 @@ test holds the two together.
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Any
@@ -104,29 +104,39 @@ class TermVectorizer:
         counts.update(map(self._index.get, concepts))
         if self.ngram_range == WORDS_AND_PAIRS:
             counts.update(self._index.get(f"{first} {second}") for first, second in pairwise([*words, *concepts]))
-        counts = +counts  # asking for the frequent ones must not have made any
-        del counts[None]
-        indices = np.fromiter(counts.keys(), np.int64, len(counts))
-        values = (1 + np.log(np.fromiter(counts.values(), np.float32, len(counts)))) * self.idf[indices]
-        length = float(np.sqrt(np.dot(values, values)))
-        return TermVector(indices, values / length if length else values, len(words), n_known, n_frequent)
+        known = {index: count for index, count in counts.items() if index is not None}
+        indices, values = self.weigh(list(known), np.fromiter(known.values(), np.int64, len(known)))
+        return TermVector(indices, values, len(words), n_known, n_frequent)
 
-    def find(self, text: str, concepts: Iterable[tuple[str, Span]] = ()) -> dict[int, list[Span]]:
+    def weigh(
+        self, terms: Sequence[int], counts: "NDArray[np.int64]"
+    ) -> "tuple[NDArray[np.int64], NDArray[np.float32]]":
+        """Return the positions *terms* and their weights, as in a `TermVector`, for what occurs *counts* times."""
+        indices = np.array(terms, np.int64)
+        values = (1 + np.log(counts.astype(np.float32))) * self.idf[indices]
+        length = float(np.sqrt(np.dot(values, values)))
+        return indices, values / length if length else values
+
+    def find(self, text: str, concepts: Sequence[tuple[str, Span]] = ()) -> dict[int, list[Span]]:
         """Return where each known term stands: vocabulary position to spans in *text*, in order."""
-        found: dict[int, list[Span]] = {}
         lowered = text.lower()
-        origin = _origins(text) if len(lowered) != len(text) else range(len(text) + 1)
-        tokens = [(match[0], (origin[match.start()], origin[match.end()])) for match in _TOKEN.finditer(lowered)]
-        n_words = len(tokens)
-        tokens += concepts
-        for term, span in tokens:
-            if (index := self._index.get(term)) is not None:
+        spans = [match.span() for match in _TOKEN.finditer(lowered)]
+        if len(lowered) != len(text):
+            origin = _origins(text)
+            spans = [(origin[start], origin[end]) for start, end in spans]
+        n_words = len(spans)
+        tokens = [*_TOKEN.findall(lowered), *(term for term, _ in concepts)]
+        spans += [span for _, span in concepts]
+        found: dict[int, list[Span]] = {}
+        for index, span in zip(map(self._index.get, tokens), spans, strict=True):
+            if index is not None:
                 found.setdefault(index, []).append(span)
         if self.ngram_range == WORDS_AND_PAIRS:
-            for position, ((first, start), (second, end)) in enumerate(pairwise(tokens), start=1):
-                if (index := self._index.get(f"{first} {second}")) is not None:
-                    span = (start[0], end[1]) if position < n_words else end  # a concept stands where its phrase does
-                    found.setdefault(index, []).append(span)
+            for position, pair in enumerate(pairwise(tokens)):
+                if (index := self._index.get(" ".join(pair))) is not None:
+                    (start, _), (_, end) = spans[position], spans[position + 1]
+                    is_text = position + 1 < n_words  # a concept stands where its phrase does
+                    found.setdefault(index, []).append((start, end) if is_text else spans[position + 1])
         return found
 
 

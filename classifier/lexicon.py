@@ -10,6 +10,7 @@ Case, hyphens and a final plural of the last word make no difference.
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 
 from classifier.errors import CorpusError
 
@@ -75,15 +76,20 @@ class Lexicon:
         """
         if not self.root:
             return
-        matches = list(_WORD.finditer(text))
-        words = [match[0].lower() for match in matches]
-        position = 0
-        while position < len(words):
-            end, labels = self._longest(words, position)
-            span = (matches[position].start(), matches[max(position, end - 1)].end())
-            for label in labels:
-                yield label, span
-            position = max(end, position + 1)
+        words = list(map(str.lower, _WORD.findall(text)))
+        matches: list[re.Match[str]] = []
+        reached = 0
+        for position, (word, following) in enumerate(zip_longest(words, words[1:])):
+            node = self.root.get(word)
+            # Phrases begin with every other word; hardly one of them goes on.
+            if node is None or position < reached or not (node.ends or following in node):
+                continue
+            reached, labels = self._longest(words, position)
+            if labels:
+                matches = matches or list(_WORD.finditer(text))
+                span = (matches[position].start(), matches[reached - 1].end())
+                for label in labels:
+                    yield label, span
 
     def concepts(self, text: str) -> tuple[str, ...]:
         """Return the concept terms of *text*, one per phrase found."""

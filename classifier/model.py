@@ -7,10 +7,9 @@ Keeps: no file, no scikit-learn, no pickle; the same text always gives the same 
 with.
 """
 
-from bisect import bisect_right
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import chain
 from typing import TYPE_CHECKING, cast
 
@@ -194,9 +193,15 @@ class Model:
         """
         return self.explainer(text)(label)
 
-    def explainer(self, text: str | Article) -> Callable[[str], Explanation]:
-        """Return what does as `explain` for any label of one text: finding its words is most of the work."""
-        return _Page(self, text).explain
+    def explainer(self, text: str | Article, *, n_terms: int | None = None) -> Callable[[str], Explanation]:
+        """
+        Return what does as `explain` for any label of one text: finding its words is most of the work.
+
+        Args:
+            text: as for `explain`.
+            n_terms: so many terms for and against are enough, the strongest ones.
+        """
+        return _Page(self, text, n_terms).explain
 
     def _read(self, texts: Sequence[Text]) -> "tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int32]]":
         """Return scores, relevance (n_texts,), and tokens, known and frequent ones (n_texts, 3)."""
@@ -249,35 +254,41 @@ class _Page:
     """
     A text to explain: its terms, where they stand, and the way back to what the caller gave.
 
-    Attributes:
-        normal: the text as scored.
-        vector: its terms.
-        occurrences: by position in the vocabulary, what stands there in lower case and where in the original, each
-            once, in order; and the share of the term's weight that each sentence has, by its place in the original.
-        sentences: their texts by their places in the original; the two copies of a title are one.
+    Worked out once for all labels: the weight of each term; the sentences by their places in the original, where the
+    two copies of a title are one; and for each pair of a term and a sentence how often the one stands in the other.
+    Words and places of a term are looked up when somebody asks for them: most are among the strongest of no label.
     """
 
-    def __init__(self, model: Model, text: str | Article) -> None:
+    def __init__(self, model: Model, text: str | Article, n_terms: int | None) -> None:
         self._model = model
-        self.normal, self._normal = normalise_mapped(text.scored_text if isinstance(text, Article) else text)
+        self._n_terms = n_terms
+        self._text, self._normal = normalise_mapped(text.scored_text if isinstance(text, Article) else text)
         self._offsets = text.offsets if isinstance(text, Article) else None
         self._length = len(text.full_text) if isinstance(text, Article) else 0
         self._lead = len(text.scored_text) - self._length if isinstance(text, Article) else 0  # the title's first copy
-        found = [(CONCEPT_PREFIX + name, span) for name, span in model.lexicon.find(self.normal)]
-        self.vector = model.vectorizer.transform(self.normal, [term for term, _ in found])
-        spans = sentence_spans(self.normal)
-        starts, origins = [start for start, _ in spans], [self._to_original(*span) for span in spans]
-        self.sentences: dict[Span, str] = {}
+        concepts = [(CONCEPT_PREFIX + name, span) for name, span in model.lexicon.find(self._text)]
+        found = model.vectorizer.find(self._text, concepts)
+        self._places = list(found.values())
+        self._n_places = np.fromiter(map(len, self._places), np.int64, len(self._places))
+        self._indices, self._values = model.vectorizer.weigh(list(found), self._n_places)
+        spans = sentence_spans(self._text)
+        origins = [self._to_original(*span) for span in spans]
+        texts: dict[Span, str] = {}
         for span, origin in zip(spans, origins, strict=True):
-            self.sentences.setdefault(origin, self.normal[slice(*span)])
-        self.occurrences = {
-            index: (
-                tuple(dict.fromkeys(self.normal[start:end].lower() for start, end in places)),
-                tuple(dict.fromkeys(self._to_original(*place) for place in places)),
-                Counter(origins[max(0, bisect_right(starts, start) - 1)] for start, _ in places),
-            )
-            for index, places in model.vectorizer.find(self.normal, found).items()
-        }
+            texts.setdefault(origin, self._text[slice(*span)])
+        self._sentences = list(texts.items())
+        number = {origin: position for position, origin in enumerate(texts)}
+        self._set_shares([start for start, _ in spans], [number[origin] for origin in origins])
+        self._say = cache(self._words_of)
+
+    def _set_shares(self, starts: Sequence[int], numbers: Sequence[int]) -> None:
+        """Count each term in each sentence; the sentences begin at *starts* and have these *numbers*."""
+        of_term = np.repeat(np.arange(len(self._places)), self._n_places)
+        begins = np.fromiter((start for places in self._places for start, _ in places), np.int64, len(of_term))
+        sentences = np.searchsorted(np.array(starts, np.int64), begins, side="right") - 1
+        of_sentence = np.array(numbers, np.int64)[np.maximum(sentences, 0)]
+        pairs, self._counts = np.unique(of_term * len(numbers) + of_sentence, return_counts=True)
+        self._term, self._sentence = np.divmod(pairs, max(1, len(numbers)))
 
     def explain(self, label: str) -> Explanation:
         """
@@ -290,30 +301,41 @@ class _Page:
         if label not in model.labels:
             raise ModelError(model.name, f"no label {label!r}; it has {', '.join(model.labels)}")
         column = model.labels.index(label)
-        weights = (self.vector.values * model.rows.column(column)[self.vector.indices]).tolist()
-        contributions = []
-        sums: dict[Span, float] = {}
-        for index, weight in zip(self.vector.indices.tolist(), weights, strict=True):
-            phrases, spans, shares = self.occurrences[index]
-            if weight:
-                term = model.vectorizer.terms[index]
-                contributions.append(Contribution(term=term, phrases=phrases, weight=weight, spans=spans))
-            each = weight / shares.total()
-            for origin, count in shares.items():
-                sums[origin] = sums.get(origin, 0.0) + each * count
+        weights = (self._values * model.rows.column(column, self._indices)).astype(np.float64)
         intercept = float(model.intercepts[column])
-        logit = sum((item.weight for item in contributions), intercept)
-        ordered = sorted(sums, key=lambda origin: (-sums[origin], origin))
+        logit = sum(weights.tolist(), intercept)
         return Explanation(
             label=label,
             score=float(_sigmoid(np.array([logit], np.float32))[0]),
             logit=logit,
             intercept=intercept,
-            terms=tuple(sorted((item for item in contributions if item.weight > 0), key=lambda item: -item.weight)),
-            against=tuple(sorted((item for item in contributions if item.weight < 0), key=lambda item: item.weight)),
-            sentences=tuple(
-                Sentence(self.sentences[origin], *origin, sums[origin]) for origin in ordered if sums[origin] > 0
-            ),
+            terms=self._strongest(weights, np.argsort(-weights, kind="stable")[: np.count_nonzero(weights > 0)]),
+            against=self._strongest(weights, np.argsort(weights, kind="stable")[: np.count_nonzero(weights < 0)]),
+            sentences=self._carrying(weights),
+        )
+
+    def _strongest(self, weights: "NDArray[np.float64]", order: "NDArray[np.intp]") -> tuple[Contribution, ...]:
+        chosen = order[: self._n_terms]
+        found = []
+        for position, weight in zip(chosen.tolist(), weights[chosen].tolist(), strict=True):
+            term, phrases, spans = self._say(position)
+            found.append(Contribution(term=term, phrases=phrases, weight=weight, spans=spans))
+        return tuple(found)
+
+    def _carrying(self, weights: "NDArray[np.float64]") -> tuple[Sentence, ...]:
+        """Return the sentences that spoke for the label, strongest first."""
+        shares = weights[self._term] / self._n_places[self._term] * self._counts
+        sums = np.bincount(self._sentence, shares, len(self._sentences)).tolist()
+        carrying = [(-total, *sentence) for total, sentence in zip(sums, self._sentences, strict=True) if total > 0]
+        return tuple(Sentence(text, *origin, -total) for total, origin, text in sorted(carrying))
+
+    def _words_of(self, position: int) -> tuple[str, tuple[str, ...], tuple[Span, ...]]:
+        """Return a term, what stands there in lower case, and where in the original, each once, in order."""
+        places = self._places[position]
+        return (
+            self._model.vectorizer.terms[self._indices[position]],
+            tuple(dict.fromkeys(self._text[start:end].lower() for start, end in places)),
+            tuple(dict.fromkeys(self._to_original(*place) for place in places)),
         )
 
     def _to_original(self, start: int, end: int) -> Span:

@@ -1,11 +1,11 @@
 """
 The jobs of the daemon, over ports.
 
-    ingest:   Inbox.settled | Ledger.unrecorded | Inbox.read | Ledger.scored | Judge | Ledger.kin | place |
-        Ledger.story | news | route | within_budgets | Format.render | Ledger.record
+    ingest:   Inbox.settled | Ledger.unrecorded | Ledger.take | Inbox.read | Ledger.scored | Judge | Ledger.kin |
+        place | Ledger.story | news | route | within_budgets | Format.render | Ledger.record
     Judge:    parse_article | Model.tag | RuleSet.match | make_alert | make_summary | make_telling
     digests:  Ledger.due_digest | make_digest | Format.render_digest | Ledger.close_digest
-    deliver:  RateLimit.wait_s | Ledger.claim | Sender.send | next_step | next_health | Ledger.settle
+    deliver:  Ledger.due_in_s | Ledger.claim | Sender.send | next_step | next_health | Ledger.settle
 
 The functions here order calls; what to do is decided by the values they pass along.
 A crash between any two calls loses nothing: a file without a verdict is found again, a message without a settlement
@@ -16,14 +16,15 @@ import datetime as dt
 import hashlib
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import compress, islice
 
-from classifier.alerts import digest_id, make_alert, message_id, notice_id
+from classifier.alerts import MAX_TERMS, digest_id, make_alert, message_id, notice_id
 from classifier.article import Article, parse_article
-from classifier.delivery import EndpointHealth, Message, Outcome, RateLimit, RetryPolicy, next_health, next_step
-from classifier.errors import ArticleError, QueueFullError
+from classifier.delivery import EndpointHealth, Message, Outcome, Rate, RetryPolicy, next_health, next_step
+from classifier.errors import ArticleError, LedgerError, QueueFullError
 from classifier.model import Model
 from classifier.pace import Pace
 from classifier.payloads import STANDARD, Format, Summary, make_digest, make_summary, render_notice, timestamp
@@ -34,6 +35,7 @@ from classifier.ports import (
     Clock,
     DueDigest,
     Duplicate,
+    FileState,
     FileVersion,
     Headline,
     Held,
@@ -129,7 +131,7 @@ class Judge:
         )
 
     def _summaries(self, article: Article, tags: Tags, matches: Sequence[Match], now: dt.datetime) -> Iterator[Summary]:
-        explain = cache(self.model.explainer(article))  # several rules may ask for the same label
+        explain = cache(self.model.explainer(article, n_terms=MAX_TERMS))  # several rules may ask for the same label
         for match in matches:
             yield make_summary(make_alert(article, tags, match, model=self.model.reference, explain=explain, now=now))
 
@@ -159,6 +161,7 @@ class Ingest:
         formats: endpoint to the format it understands; `STANDARD` for those that are not here.
         paces: endpoint to how often it wants to be told; at once, each of them, for those that are not here.
         catch_up: what files say that had come longer ago than this goes into one digest; None for no such digest.
+        lease: what a daemon was at work on is left to it for so long when it is gone.
         cooldown: nobody hears of a story again within that time, unless there is news.
         story_window: how long later copies of an article are known for what they are.
         max_waiting: messages not delivered yet that make the queue full: no file is read then.
@@ -173,6 +176,7 @@ class Ingest:
     formats: Mapping[str, Format] = field(default_factory=dict)
     paces: Mapping[str, Pace] = field(default_factory=dict)
     catch_up: dt.timedelta | None = None
+    lease: dt.timedelta = dt.timedelta(seconds=60)
     cooldown: dt.timedelta = COOLDOWN
     story_window: dt.timedelta = WINDOW
     spread: Spread = map
@@ -192,9 +196,13 @@ class Ingest:
         """
         report = IngestReport()
         underway: deque[_Batch] = deque()
-        for verdicts in self.spread(self.judge, self._pages(underway)):
-            batch = underway.popleft()
-            self._tell([*batch.decided, *zip(batch.files, verdicts, strict=True)], report)
+        try:
+            for verdicts in self.spread(self.judge, self._pages(underway)):
+                batch = underway.popleft()
+                self._tell([*batch.decided, *zip(batch.files, verdicts, strict=True)], report)
+        finally:
+            with suppress(LedgerError):  # the others wait a little longer then
+                self.ledger.release()
         return report
 
     def _pages(self, underway: deque[_Batch]) -> Iterator[Sequence[Page]]:
@@ -238,11 +246,16 @@ class Ingest:
                 new = self.ledger.unrecorded(some)
                 self.inbox.done(set(some).difference(new) if new else some)
                 taken.update(new)
-                yield from new
+                yield from self._mine(new)
                 if self.clock() >= look_again_at:
                     break
             else:
                 return
+
+    def _mine(self, files: Sequence[FileVersion]) -> Iterator[FileVersion]:
+        """Yield those of *files* that no other daemon is at work on, taking a batch of them at a time."""
+        for start in range(0, len(files), BATCH_FILES):
+            yield from self.ledger.take(files[start : start + BATCH_FILES], self.clock(), self.lease)
 
     def _read(self, file: FileVersion, batch: _Batch) -> None:
         self.checkpoint("found")
@@ -275,6 +288,18 @@ class Ingest:
         Those of one batch are recorded together, but for two that may tell one story: the second is compared with what
         the ledger knows of the first.
         """
+        if not verdicts:
+            return
+        with self.ledger.alone():
+            recorded = list(self._recorded(verdicts))
+        self.checkpoint("recorded")
+        for some, states in recorded:
+            self._note(some, states, report)
+
+    def _recorded(
+        self, verdicts: Sequence[tuple[FileVersion, Verdict]]
+    ) -> Iterator[tuple[Sequence[tuple[FileVersion, Verdict]], Sequence[FileState | None]]]:
+        """Record the verdicts, in words; yield them with their states, as many at a time as are recorded together."""
         is_asked = any(isinstance(verdict, Scored) and verdict.matches for _, verdict in verdicts)
         silences = self.ledger.silences(self.clock()) if is_asked else ()
         ready: list[tuple[FileVersion, Verdict | _Planned]] = []
@@ -285,21 +310,29 @@ class Ingest:
                 if verdict.telling is not None:
                     mine.update(verdict.telling.signature.bands, [verdict.telling.source])
                 if not keys.isdisjoint(mine):
-                    self._record(ready, report)
+                    yield self._record(ready)
                     ready, keys = [], set()
                 keys.update(mine)
                 ready.append((file, self._planned(file, verdict, silences)))
             else:
                 ready.append((file, verdict))
-        self._record(ready, report)
+        if ready:
+            yield self._record(ready)
 
-    def _record(self, ready: "Sequence[tuple[FileVersion, Verdict | _Planned]]", report: IngestReport) -> None:
-        if not ready:
-            return
+    def _record(
+        self, ready: "Sequence[tuple[FileVersion, Verdict | _Planned]]"
+    ) -> tuple[Sequence[tuple[FileVersion, Verdict]], Sequence[FileState | None]]:
         verdicts = self._worded(ready)
         self.checkpoint("scored")
-        states = self.ledger.record(verdicts, self.clock())
-        self.checkpoint("recorded")
+        return verdicts, self.ledger.record(verdicts, self.clock())
+
+    def _note(
+        self,
+        verdicts: Sequence[tuple[FileVersion, Verdict]],
+        states: Sequence[FileState | None],
+        report: IngestReport,
+    ) -> None:
+        """Take note of what is in the ledger for certain."""
         self.inbox.done(file for (file, _), state in zip(verdicts, states, strict=True) if state is not None)
         for (file, verdict), state in zip(verdicts, states, strict=True):
             if state is None:
@@ -524,7 +557,7 @@ class Deliver:
 
     Attributes:
         lease: longer than one try can take; one claim is settled before its lease runs out or not at all.
-        limits: endpoint to its rate limit; none for an endpoint without.
+        rates: endpoint to how often it may be tried; any for an endpoint without.
         ops_to: endpoints that are told when another one changes its state.
         wait: called with seconds; may return early.
         on_change: told of each change of state, after it is stored.
@@ -536,7 +569,7 @@ class Deliver:
     lease: dt.timedelta
     clock: Clock
     jitter: Jitter
-    limits: Mapping[str, RateLimit] = field(default_factory=dict)
+    rates: Mapping[str, Rate] = field(default_factory=dict)
     ops_to: tuple[str, ...] = ()
     wait: Callable[[float], object] = lambda _seconds: None
     checkpoint: Checkpoint = no_checkpoint
@@ -553,15 +586,14 @@ class Deliver:
         """
         report = DeliveryReport()
         # One at a time: the lease then only has to outlast one try, however slow the endpoint.
-        limit = self.limits.get(endpoint_id)
+        rate = self.rates.get(endpoint_id)
         while not self.should_stop():
-            if limit is not None and (seconds := limit.wait_s(self.clock())):
+            seconds = self.ledger.due_in_s(endpoint_id, self.clock(), rate)
+            if seconds:
                 self.wait(seconds)
                 continue
-            if (claim := self.ledger.claim(endpoint_id, self.clock(), self.lease)) is None:
-                break
-            if limit is not None:
-                limit.count()
+            if seconds is None or (claim := self.ledger.claim(endpoint_id, self.clock(), self.lease, rate)) is None:
+                break  # nothing is due, or others were faster
             self._try(claim, report)
         return report
 
@@ -571,14 +603,20 @@ class Deliver:
         self.checkpoint("sent")
         now = self.clock()
         step = next_step(self.policy, claim.attempts + 1, outcome, now, self.jitter())
-        health = next_health(self.policy, claim.health, outcome, step, now)
         endpoint_id = claim.message.endpoint_id
-        notices = make_notices(endpoint_id, claim.health, health, outcome, self.ops_to)
-        is_settled = self.ledger.settle(claim, outcome, step, now, health, notices)
+        followed: list[EndpointHealth] = []
+
+        def follow(health: EndpointHealth) -> tuple[EndpointHealth, Sequence[Message]]:
+            after = next_health(self.policy, health, outcome, step, now)
+            if after.state is not health.state:
+                followed.append(after)
+            return after, make_notices(endpoint_id, health, after, outcome, self.ops_to)
+
+        self.ledger.settle(claim, outcome, step, now, follow)
         self.checkpoint("settled")
         report.results[outcome.result] += 1
         self.on_try(claim, outcome.result, outcome.detail)
-        if is_settled and health.state is not claim.health.state:
+        for health in followed:
             self.on_change(endpoint_id, health)
 
 

@@ -7,12 +7,13 @@ Every instant is aware and in UTC. Implementations may be called from several th
 
 import datetime as dt
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeVar
 
 from classifier.alerts import MessageId
 from classifier.article import ArticleId
-from classifier.delivery import EndpointHealth, Message, Outcome, Step
+from classifier.delivery import EndpointHealth, Message, Outcome, Rate, Step
 from classifier.payloads import Summary
 from classifier.routing import AsideReason
 from classifier.rules import Match
@@ -323,6 +324,11 @@ class Queue:
     oldest_due_s: float = 0.0
 
 
+Follow = Callable[
+    [EndpointHealth], tuple[EndpointHealth, Sequence[Message]]
+]  # what becomes of an endpoint; whom to tell
+
+
 def no_checkpoint(_name: str) -> None:
     """Be nothing but a place in the code."""
 
@@ -347,12 +353,35 @@ class Ledger(Protocol):
     """
     Everything that must survive a crash. Each method is one transaction; what it returned from is durable.
 
+    Some ledgers can be shared by several daemons; nothing is promised to one that does not also hold among many.
+
     Raises:
         LedgerError: from every method, when the database cannot do it now.
     """
 
     def unrecorded(self, files: Sequence[FileVersion]) -> Sequence[FileVersion]:
         """Return those of *files* that have no verdict yet, in the same order."""
+        ...
+
+    def take(self, files: Sequence[FileVersion], now: dt.datetime, lease: dt.timedelta) -> Sequence[FileVersion]:
+        """
+        Return those of *files* to work on, in the same order: without a verdict, and not taken by another daemon.
+
+        The others leave them alone until they are recorded, released, or the time of *lease* is over.
+        """
+        ...
+
+    def release(self) -> None:
+        """Leave to others what was taken and not recorded."""
+        ...
+
+    def alone(self) -> AbstractContextManager[None]:
+        """
+        Until the end of the context no other daemon records anything.
+
+        So what `kin` and `story` say is still true when what follows from it is recorded. What is recorded in it is
+        durable when the context has ended.
+        """
         ...
 
     def scored(self, sha256s: Collection[str]) -> Collection[str]:
@@ -385,12 +414,16 @@ class Ledger(Protocol):
         """Return the silences in force, oldest first."""
         ...
 
-    def claim(self, endpoint_id: str, now: dt.datetime, lease: dt.timedelta) -> Claim | None:
+    def due_in_s(self, endpoint_id: str, now: dt.datetime, rate: Rate | None = None) -> float | None:
+        """Return how many seconds *rate* keeps a due message of an endpoint waiting; None when none is due."""
+        ...
+
+    def claim(self, endpoint_id: str, now: dt.datetime, lease: dt.timedelta, rate: Rate | None = None) -> Claim | None:
         """
         Take the message of one endpoint that has been due longest, if any, for the time of *lease*.
 
-        An endpoint that is disabled or paused has nothing due. What was stored in the future, before the clock was
-        set back, is due now.
+        Each try is counted against *rate*, whoever makes it; when that is used up there is no claim. An endpoint that
+        is disabled or paused has nothing due. What was stored in the future, before the clock was set back, is due now.
         """
         ...
 
@@ -400,8 +433,7 @@ class Ledger(Protocol):
         outcome: Outcome,
         step: Step,
         now: dt.datetime,
-        health: EndpointHealth | None = None,
-        notices: Sequence[Message] = (),
+        follow: Follow | None = None,
     ) -> bool:
         """
         Store what one try came to; False, and nothing stored, when somebody else took over.
@@ -411,8 +443,8 @@ class Ledger(Protocol):
             outcome: what it came to.
             step: what becomes of the message.
             now: aware, UTC.
-            health: what becomes of the endpoint; not stored when its state was changed by somebody else meanwhile.
-            notices: messages to put into the outbox together with *health*.
+            follow: decides what becomes of the endpoint; given what is known of it now, which may be more than what
+                the claim says. Not called when its state was changed by somebody else meanwhile.
         """
         ...
 

@@ -48,9 +48,9 @@ class Rows:
         steps = np.where(scales > 0, scales, 1)[:, np.newaxis]
         return cls(np.clip(np.rint(exact / steps), -_LARGEST, _LARGEST).astype(np.int16), scales)
 
-    def column(self, number: int) -> "NDArray[np.float32]":
-        """Return one label's weights, or behind the labels the relevance: float32 of shape (n_terms,)."""
-        return self.numbers[:, number] * self.scales
+    def column(self, number: int, terms: "slice | NDArray[np.int64]" = slice(None)) -> "NDArray[np.float32]":
+        """Return the weights of one label, or behind the labels the relevance: float32, one per term asked for."""
+        return self.numbers[terms, number] * self.scales[terms]
 
     def add_up(self, indices: "NDArray[np.int64]", values: "NDArray[np.float32]") -> "NDArray[np.float32]":
         """Return the sum of some rows, each times its value: float32 of shape (width,)."""

@@ -18,9 +18,9 @@ import ssl
 import stat
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 from urllib.parse import quote
 
 import httpx
@@ -67,6 +67,8 @@ class FolderSettings(_Table):
 
     path: Path = Path("inbox")
     """Folder whose files are scored; relative to the settings file."""
+    name: str = Field(default="", pattern=r"^[A-Za-z0-9._-]{0,64}$")
+    """What the ledger calls it, where folders with different files share one: stands before each file's name."""
     pattern: str = Field(default="*.txt", min_length=1, max_length=255)
     """Shell pattern of file names."""
     ignore: tuple[Annotated[str, Field(min_length=1, max_length=255)], ...] = Field(default=(), max_length=100)
@@ -81,6 +83,13 @@ class FolderSettings(_Table):
     """Larger files are rejected."""
 
 
+def _checked_variable(value: str | None) -> str | None:
+    if value is not None and not _VARIABLE.fullmatch(value):  # likely the secret itself: not to be repeated
+        message = "the name of an environment variable needed, not the value itself"
+        raise ValueError(message)
+    return value
+
+
 class ModelSettings(_Table):
     """The model that scores."""
 
@@ -92,13 +101,29 @@ class LedgerSettings(_Table):
     """Where everything that must survive is kept."""
 
     url: str = "sqlite:///classifier.db"
-    """SQLAlchemy URL; a relative SQLite path is relative to the settings file. The file must be on a local disk."""
+    """sqlite:///FILE, relative to the settings file and on a local disk, for one daemon; for one or several
+    postgresql://USER@HOST/NAME."""
+    url_env: str | None = None
+    """Environment variable that holds the URL instead, since that of a server has a password in it."""
+    url_file: Path | None = None
+    """File that holds it."""
     keep_bodies_days: Days = 30.0
     """Days after which the body of a delivered message is forgotten."""
     keep_attempts_days: Days = 90.0
     """Days after which the tries of a delivered message are forgotten."""
     keep_records_days: Days = 400.0
     """Days after which delivered messages, duplicates and rejected files are forgotten; digests of articles never."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _at_most_one_source(cls, table: object) -> object:
+        given = [key for key in ("url", "url_env", "url_file") if isinstance(table, Mapping) and key in table]
+        if len(given) > 1:
+            message = f"at most one of url, url_env, url_file allowed, got {' and '.join(given)}"
+            raise ValueError(message)
+        return table
+
+    _variable = field_validator("url_env")(_checked_variable)
 
 
 class StoriesSettings(_Table):
@@ -125,7 +150,8 @@ class DeliverySettings(_Table):
     connect_timeout_s: float = Field(default=5.0, gt=0, le=600)
     """Seconds for the connection and for TLS, each."""
     lease_s: float = Field(default=60.0, gt=0, le=3_600)
-    """Seconds after which a try that never ended is made again; more than two total timeouts."""
+    """Seconds after which a try that never ended is made again, and what a daemon that is gone was at work on is taken
+    up by another; more than two total timeouts."""
     check_every_s: float = Field(default=1.0, ge=0.05, le=3_600)
     """Seconds between two looks for due messages."""
     retry_s: tuple[Annotated[float, Field(gt=0, le=2_592_000)], ...] = Field(
@@ -248,13 +274,7 @@ class EndpointSettings(_Table):
             raise ValueError(message)
         return value
 
-    @field_validator("url_env", "secret_env")
-    @classmethod
-    def _variable(cls, value: str | None) -> str | None:
-        if value is not None and not _VARIABLE.fullmatch(value):  # likely the secret itself: not to be repeated
-            message = "the name of an environment variable needed, not the value itself"
-            raise ValueError(message)
-        return value
+    _variable = field_validator("url_env", "secret_env")(_checked_variable)
 
     @field_validator("allow")
     @classmethod
@@ -328,7 +348,7 @@ class CheckedSettings:
     path: Path
     settings: Settings
     folder: Path
-    ledger_url: str
+    ledger_url: str = field(repr=False)  # may hold a password
     rules: RuleSet
     receivers: tuple[Receiver, ...]
     paces: Mapping[str, Pace]
@@ -420,13 +440,14 @@ def parse_settings(
         with contextlib.suppress(ValidationError):  # told above, with those of all other tables
             endpoint = EndpointSettings.model_validate(raw)
             receivers.append(_receiver(endpoint, f"endpoint[{i}]", path.parent, environment, problems))
+    ledger_url = _ledger_url(settings.ledger, path.parent, environment, problems) if settings else ""
     if problems or settings is None:
         raise ConfigError(str(path), tuple(problems))
     return CheckedSettings(
         path=path,
         settings=settings,
         folder=path.parent / settings.folder.path,
-        ledger_url=_absolute_sqlite(settings.ledger.url, path.parent),
+        ledger_url=ledger_url,
         rules=rules,
         receivers=tuple(receivers),
         paces=paces,
@@ -520,16 +541,16 @@ def _endpoints_told(settings: Settings | None) -> Iterator[tuple[str, str]]:
 class Books:
     """What commands need that only look at the ledger: no model, no address, no secret."""
 
-    ledger_url: str
+    ledger_url: str = field(repr=False)
     endpoint_ids: tuple[str, ...]
     ops_to: tuple[str, ...]
 
 
-def load_books(path: Path | str) -> Books:
+def load_books(path: Path | str, environment: Mapping[str, str] = os.environ) -> Books:
     """
     Read of a settings file where the ledger is and what the endpoints are called.
 
-    Rules, environment variables and files of secrets are not looked at: whoever looks at the ledger need not have them.
+    Rules, addresses and secrets are not looked at: whoever looks at the ledger need not have them.
 
     Raises:
         ConfigError: the file cannot be read or its shape is wrong.
@@ -540,8 +561,12 @@ def load_books(path: Path | str) -> Books:
     except ValidationError as error:
         problems = tuple(_problem(item) for item in error.errors(include_input=False, include_url=False))
         raise ConfigError(str(path), problems) from error
+    faults: list[Problem] = []
+    ledger_url = _ledger_url(settings.ledger, path.parent, environment, faults)
+    if faults:
+        raise ConfigError(str(path), tuple(faults))
     return Books(
-        ledger_url=_absolute_sqlite(settings.ledger.url, path.parent),
+        ledger_url=ledger_url,
         endpoint_ids=tuple(endpoint.id for endpoint in settings.endpoint),
         ops_to=settings.delivery.ops_to,
     )
@@ -606,30 +631,51 @@ def _known_keys(location: tuple[str | int, ...]) -> list[str]:
     return list(table.model_fields)
 
 
+class _Place(NamedTuple):
+    """Where in the settings a value is looked up for, and what is needed for that."""
+
+    path: str
+    base: Path
+    environment: Mapping[str, str]
+    problems: list[Problem]
+
+
+def _look_up(name: str, given: str | None, variable: str | None, file: Path | None, place: _Place) -> str:
+    """Return what was given, what a variable holds, or what a file does, without the blanks around it."""
+    if given is not None:
+        value, key, source = given, name, "it"
+    elif variable is not None:
+        value, key = place.environment.get(variable, ""), f"{name}_env"
+        source = f"the environment variable {variable}"
+    else:
+        key, source = f"{name}_file", "the file"
+        try:
+            value = _read_text(place.base / (file or ""), _MAX_SECRET_BYTES)
+        except UnicodeDecodeError:
+            place.problems.append(Problem(f"{place.path}.{key}", "cannot be read: it is no text"))
+            return ""
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            place.problems.append(Problem(f"{place.path}.{key}", f"cannot be read: {reason}"))
+            return ""
+    if not value.strip():
+        what = "is not set" if variable is not None and variable not in place.environment else "is empty"
+        place.problems.append(Problem(f"{place.path}.{key}", f"{source} {what}"))
+    return value.strip()
+
+
+def _ledger_url(ledger: LedgerSettings, base: Path, environment: Mapping[str, str], problems: list[Problem]) -> str:
+    given = ledger.url if ledger.url_env is None and ledger.url_file is None else None
+    place = _Place("ledger", base, environment, problems)
+    return _absolute_sqlite(_look_up("url", given, ledger.url_env, ledger.url_file, place), base)
+
+
 def _receiver(
     endpoint: EndpointSettings, path: str, base: Path, environment: Mapping[str, str], problems: list[Problem]
 ) -> Receiver:
     def look_up(name: str, given: SecretStr | None, variable: str | None, file: Path | None) -> str:
-        if given is not None:
-            value, key, source = given.get_secret_value(), name, "it"
-        elif variable is not None:
-            value, key = environment.get(variable, ""), f"{name}_env"
-            source = f"the environment variable {variable}"
-        else:
-            key, source = f"{name}_file", "the file"
-            try:
-                value = _read_text(base / (file or ""), _MAX_SECRET_BYTES)
-            except UnicodeDecodeError:
-                problems.append(Problem(f"{path}.{key}", "cannot be read: it is no text"))
-                return ""
-            except (OSError, ValueError) as error:
-                reason = getattr(error, "strerror", None) or str(error)
-                problems.append(Problem(f"{path}.{key}", f"cannot be read: {reason}"))
-                return ""
-        if not value.strip():
-            what = "is not set" if variable is not None and variable not in environment else "is empty"
-            problems.append(Problem(f"{path}.{key}", f"{source} {what}"))
-        return value.strip()
+        value = given.get_secret_value() if given is not None else None
+        return _look_up(name, value, variable, file, _Place(path, base, environment, problems))
 
     allow = tuple(parse_allowed(item) for item in endpoint.allow)
     url = look_up("url", endpoint.url, endpoint.url_env, endpoint.url_file)

@@ -3,6 +3,7 @@
 import datetime as dt
 import json
 import os
+import secrets
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,15 +12,30 @@ import pytest
 from fakes import FakeClock
 from hypothesis import settings
 from javascript import JsVerifier, load_verifier
+from ledgers import open_empty
+from postgres import Postgres, server
 from receiver import Receiver
 
 from classifier import Model, Taxonomy, Training, TrainingSpec, load_model, parse_example, parse_taxonomy, train
+from classifier.ports import Ledger
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
 
 settings.register_profile("default", deadline=None, max_examples=60, print_blob=True)
 settings.load_profile("default")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the tests that take long, so that at the end no core waits for the last of them."""
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """Return one process more than there are cores: many tests wait for a daemon, for a receiver or for the disk."""
+    return len(os.sched_getaffinity(0)) + 1 if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1) + 1
 
 
 @pytest.fixture(autouse=True)
@@ -94,6 +110,28 @@ def small_training() -> Training:
                 rows.append(row | {"sectors": [sector], "policy_types": [policy], "levels": [level]})
     examples = [parse_example(row, taxonomy) for row in rows]
     return train(examples, taxonomy, spec=TrainingSpec(min_df=1, n_jobs=1), seed=1, name="small")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """Return a real PostgreSQL."""
+    with server() as found:
+        yield found
+
+
+@pytest.fixture
+def postgres_url(postgres: Postgres) -> Iterator[str]:
+    """Return the URL of a database with an empty ledger in it."""
+    name = f"t{secrets.token_hex(8)}"
+    yield postgres.make(name)
+    postgres.drop(name)
+
+
+@pytest.fixture(params=["fake", "sqlite", "postgres"])
+def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
+    """Return each kind of ledger, empty."""
+    with open_empty(request.param, request, tmp_path) as found:
+        yield found
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import datetime as dt
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -14,6 +15,7 @@ from classifier.delivery import (
     EndpointState,
     Message,
     Outcome,
+    Rate,
     Result,
     RetryAt,
     Step,
@@ -26,6 +28,7 @@ from classifier.ports import (
     Duplicate,
     FileState,
     FileVersion,
+    Follow,
     Held,
     OutboxRow,
     Queue,
@@ -127,11 +130,23 @@ class FakeLedger:
         self._rows: dict[MessageId, _Row] = {}
         self._retired: dict[str, dict[str, dt.datetime]] = {}
         self._tokens = 0
+        self._used_until: dict[str, dt.datetime] = {}
         self.newest_at: dt.datetime | None = None
 
     def unrecorded(self, versions: Sequence[FileVersion]) -> Sequence[FileVersion]:
         """Return those without a verdict."""
         return [version for version in versions if version not in self.files]
+
+    def take(self, files: Sequence[FileVersion], now: dt.datetime, lease: dt.timedelta) -> Sequence[FileVersion]:
+        """Take all: there is nobody else."""
+        return self.unrecorded(files)
+
+    def release(self) -> None:
+        """Do nothing: there is nobody else."""
+
+    def alone(self) -> nullcontext[None]:
+        """Do nothing: there is nobody else."""
+        return nullcontext()
 
     def scored(self, sha256s: Collection[str]) -> Collection[str]:
         """Return those of bytes that were scored."""
@@ -216,7 +231,7 @@ class FakeLedger:
 
     def due_digest(self, endpoint_id: str, now: dt.datetime, limit: int) -> DueDigest | None:
         """Return what is due."""
-        due = [] if self._is_closed(endpoint_id, now) else self._due(endpoint_id, now)
+        due = [] if self._is_closed(endpoint_id, now) else self._due_aside(endpoint_id, now)
         if not due:
             return None
         ranked = sorted(due, key=lambda row: (row.item.summary.strength, -row.number), reverse=True)
@@ -232,7 +247,7 @@ class FakeLedger:
 
     def close_digest(self, due: DueDigest, message: Message, now: dt.datetime) -> bool:
         """Point to the message."""
-        rows = [row for row in self._due(due.endpoint_id, due.at) if row.number <= due.last_id]
+        rows = [row for row in self._due_aside(due.endpoint_id, due.at) if row.number <= due.last_id]
         if len(rows) != due.n_alerts:
             return False
         self._rows[message.id] = _Row(message, now, due_at=now, scheduled_at=now)
@@ -240,7 +255,7 @@ class FakeLedger:
             row.message_id = message.id
         return True
 
-    def _due(self, endpoint_id: str, now: dt.datetime) -> list[_Aside]:
+    def _due_aside(self, endpoint_id: str, now: dt.datetime) -> list[_Aside]:
         slack = now + dt.timedelta(seconds=60)
         return [
             row
@@ -256,25 +271,37 @@ class FakeLedger:
             return True
         return health.paused_until is not None and now < health.paused_until and (health.failed_at or now) <= slack
 
-    def claim(self, endpoint_id: str, now: dt.datetime, lease: dt.timedelta) -> Claim | None:
+    def claim(self, endpoint_id: str, now: dt.datetime, lease: dt.timedelta, rate: Rate | None = None) -> Claim | None:
         """Take the message due longest."""
-        health, slack = self.health(endpoint_id), now + dt.timedelta(seconds=60)
-        if self._is_closed(endpoint_id, now):
+        due = self._due(endpoint_id, now)
+        used_until = self._used_until.get(endpoint_id)
+        if not due or (rate and rate.wait_s(used_until, now)):
             return None
-        due = [
+        if rate:
+            self._used_until[endpoint_id] = rate.count(used_until, now)
+        row = self._rows[min(due)[1]]
+        self._tokens += 1
+        row.token, row.due_at, row.scheduled_at = str(self._tokens), now + lease, now
+        attempts = row.attempts - row.attempts_before_retry
+        return Claim(message=row.message, attempts=attempts, token=row.token, health=self.health(endpoint_id))
+
+    def due_in_s(self, endpoint_id: str, now: dt.datetime, rate: Rate | None = None) -> float | None:
+        """Ask the rate."""
+        if not self._due(endpoint_id, now):
+            return None
+        return rate.wait_s(self._used_until.get(endpoint_id), now) if rate else 0.0
+
+    def _due(self, endpoint_id: str, now: dt.datetime) -> list[tuple[dt.datetime, MessageId]]:
+        slack = now + dt.timedelta(seconds=60)
+        if self._is_closed(endpoint_id, now):
+            return []
+        return [
             (row.due_at, row.message.id)
             for row in self._rows.values()
             if row.message.endpoint_id == endpoint_id
             and row.due_at is not None
             and (row.due_at <= now or (row.scheduled_at or now) > slack)
         ]
-        if not due:
-            return None
-        row = self._rows[min(due)[1]]
-        self._tokens += 1
-        row.token, row.due_at, row.scheduled_at = str(self._tokens), now + lease, now
-        attempts = row.attempts - row.attempts_before_retry
-        return Claim(message=row.message, attempts=attempts, token=row.token, health=health)
 
     def settle(
         self,
@@ -282,8 +309,7 @@ class FakeLedger:
         outcome: Outcome,
         step: Step,
         now: dt.datetime,
-        health: EndpointHealth | None = None,
-        notices: Sequence[Message] = (),
+        follow: Follow | None = None,
     ) -> bool:
         """Store what came of a try."""
         row = self._rows[claim.message.id]
@@ -298,8 +324,10 @@ class FakeLedger:
                 row.due_at = step.at
             case Dead():
                 row.state, row.due_at = "dead", None
-        if health is not None:
-            self.set_health(claim.message.endpoint_id, claim.health, health, now, notices)
+        before = self.health(claim.message.endpoint_id)
+        if follow is not None and before.state is claim.health.state:
+            after, notices = follow(before)
+            self.set_health(claim.message.endpoint_id, before, after, now, notices)
         return True
 
     def health(self, endpoint_id: str) -> EndpointHealth:

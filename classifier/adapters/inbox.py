@@ -50,6 +50,7 @@ class FolderInbox:
         max_bytes: a larger file is a problem, not read.
         pattern: shell pattern of file names, e.g. ``*.txt``.
         ignore: more shell patterns of names to pass over.
+        name: stands before the name of each file, with a slash: files of other folders may be called the same.
         monotonic: seconds of a clock that never jumps.
     """
 
@@ -61,9 +62,11 @@ class FolderInbox:
         max_bytes: int,
         pattern: str = "*",
         ignore: Sequence[str] = (),
+        name: str = "",
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._folder = folder
+        self._prefix = f"{name}/" if name else ""
         self._settle_s = settle_s
         self._max_bytes = max_bytes
         self._is_named_right = re.compile(translate(pattern)).match
@@ -104,7 +107,7 @@ class FolderInbox:
             # A pipe put in the file's place would block an open without O_NONBLOCK for ever, a link would lead out of
             # the folder.
             descriptor = os.open(
-                self._folder / from_text(file.path), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+                self._folder / self._own_name(file), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
             )
         except OSError as error:
             return self._not_opened(error)
@@ -124,7 +127,7 @@ class FolderInbox:
         """Do not report these versions again."""
         with self._lock:
             for file in files:
-                seen = self._seen.get(from_text(file.path))
+                seen = self._seen.get(self._own_name(file))
                 if seen and seen.version == file:
                     seen.is_done = True
 
@@ -154,9 +157,13 @@ class FolderInbox:
                 if seen is not None and _is_same(seen.version, status):  # nearly all of them, nearly always
                     found[name] = seen
                 elif stat.S_ISREG(status.st_mode):
-                    version = _version_of(to_text(name), status)
+                    version = _version_of(self._prefix + to_text(name), status)
                     found[name] = seen if seen is not None and seen.version == version else _Seen(version, now)
         return found
+
+    def _own_name(self, file: FileVersion) -> str:
+        """Return what the system calls a file in this folder."""
+        return from_text(file.path.removeprefix(self._prefix))
 
     def _is_wanted(self, name: str) -> bool:
         text = to_text(name)

@@ -21,14 +21,19 @@ _REMOTE = ("nfs", "cifs", "smb", "ncp", "afs", "9p", "ceph", "glusterfs", "lustr
 
 
 @contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
+def alone_in(folder: Path, *, is_shared: bool = False) -> Iterator[None]:
     """
-    Hold the watched folder's lock; two processes that have it at once would alert twice.
+    Hold the watched folder's lock; two processes with ledgers of their own that have it at once would alert twice.
+
+    Args:
+        folder: to lock.
+        is_shared: let others in who say the same: those whose ledger is made for several.
 
     Raises:
         InUseError: somebody else holds it.
     """
-    with _locked(folder, os.O_RDONLY | os.O_DIRECTORY, "folder"):
+    how = fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX
+    with _locked(folder, os.O_RDONLY | os.O_DIRECTORY, "folder", how):
         yield
 
 
@@ -47,12 +52,12 @@ def alone_with(ledger: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _locked(path: Path, flags: int, what: str) -> Iterator[None]:
+def _locked(path: Path, flags: int, what: str, how: int = fcntl.LOCK_EX) -> Iterator[None]:
     descriptor = -1
     try:
         try:
             descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, how | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise InUseError(str(path), what) from error
         except OSError as error:  # a file system without locks

@@ -8,17 +8,17 @@ import datetime as dt
 import json
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import FakeClock, FakeInbox, FakeLedger, FakeSender
+from fakes import FakeClock, FakeInbox, FakeSender
 
 from classifier import Training, parse_rules
 from classifier.adapters.ledger import SqlLedger
-from classifier.delivery import Outcome, RateLimit, Result, RetryPolicy, disabled, enabled
+from classifier.delivery import Outcome, Rate, Result, RetryPolicy, disabled, enabled
 from classifier.errors import LedgerError
 from classifier.literals import parse_literal
 from classifier.pace import parse_pace
@@ -113,7 +113,7 @@ class Desk:
         """What makes digests."""
         return Digests(ledger=self.ledger, clock=self.clock, formats={"desk": FORMATS[self.format_name]})
 
-    def send(self, endpoint_id: str = "desk", limit: RateLimit | None = None) -> list[Any]:
+    def send(self, endpoint_id: str = "desk", limit: Rate | None = None) -> list[Any]:
         """Make the digests that are due, send what is due, return what arrived."""
         self.digests.run(endpoint_id)
         deliver = Deliver(
@@ -123,7 +123,7 @@ class Desk:
             lease=60 * dt.timedelta(seconds=1),
             clock=self.clock,
             jitter=lambda: 0.0,
-            limits={endpoint_id: limit} if limit else {},
+            rates={endpoint_id: limit} if limit else {},
             wait=self.clock.advance,
         )
         before = len(self.sender.sent)
@@ -134,17 +134,6 @@ class Desk:
     def at(self, moment: str) -> None:
         """Set the clock, in UTC."""
         self.clock.now = dt.datetime.fromisoformat(f"{moment}+00:00")
-
-
-@pytest.fixture(params=["fake", "sqlite"])
-def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
-    """Return each ledger in turn."""
-    if request.param == "fake":
-        yield FakeLedger()
-        return
-    real = SqlLedger(f"sqlite:///{tmp_path / 'ledger.db'}")
-    yield real
-    real.close()
 
 
 @pytest.fixture
@@ -423,7 +412,7 @@ def test_w12_many_matches_for_one_slack_are_few_messages(
     desk = Desk(ledger, clock, small_training, format_name="slack")
     desk.endpoints = {"desk": {"at_most": "20/day"}}
     desk.at("2026-03-02T12:00:00")
-    limit = RateLimit(1.0, 5)
+    limit = Rate(1.0, 5)
     times: list[dt.datetime] = []
 
     class Slack(FakeSender):
@@ -487,9 +476,12 @@ def test_u11_closing_breaks_off_and_nothing_is_lost_or_told_twice(
     ledger.close()
 
 
-def test_u11_two_at_once_make_one_digest(clock: FakeClock, tmp_path: Path, small_training: Training) -> None:
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
+def test_u11_two_at_once_make_one_digest(
+    kind: str, clock: FakeClock, tmp_path: Path, small_training: Training, request: pytest.FixtureRequest
+) -> None:
     """Both have seen that it is due."""
-    url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    url = f"sqlite:///{tmp_path / 'ledger.db'}" if kind == "sqlite" else request.getfixturevalue("postgres_url")
     ledgers = [SqlLedger(url), SqlLedger(url)]
     desk = Desk(ledgers[0], clock, small_training)
     desk.endpoints = {"desk": {"digest": "every 1h"}}

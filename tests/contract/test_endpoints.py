@@ -28,7 +28,7 @@ from classifier.delivery import (
     EndpointState,
     Message,
     Outcome,
-    RateLimit,
+    Rate,
     Result,
     RetryAt,
     RetryPolicy,
@@ -114,10 +114,16 @@ def _fast_ledger(path: Path) -> SqlLedger:
     return ledger
 
 
-@pytest.fixture(params=["fake", "sqlite"])
+@pytest.fixture(params=["fake", "sqlite", "postgres"])
 def world(request: pytest.FixtureRequest, tmp_path: Path, clock: FakeClock) -> Iterator[World]:
     """Return a world of each kind of ledger, empty, with ``ops`` as the endpoint that is told of changes."""
-    ledger: Ledger = FakeLedger() if request.param == "fake" else _fast_ledger(tmp_path / "ledger.db")
+    ledger: Ledger
+    if request.param == "fake":
+        ledger = FakeLedger()
+    elif request.param == "sqlite":
+        ledger = _fast_ledger(tmp_path / "ledger.db")
+    else:
+        ledger = SqlLedger(request.getfixturevalue("postgres_url"))
     network, changes = Network(clock), []
     deliver = Deliver(
         ledger=ledger,
@@ -264,7 +270,7 @@ def test_w10_one_of_three_endpoints_down_for_six_days(world: World) -> None:
     health = world.ledger.health("third")
     assert world.ledger.set_health("third", health, enabled(health, "enabled by hand", world.clock()), world.clock())
     assert world.ledger.recover("third", began, world.clock()) == 24
-    limited = replace(world.deliver, limits={"third": RateLimit(1.0, 5)})
+    limited = replace(world.deliver, rates={"third": Rate(1.0, 5)})
     limited.run("third")
     assert world.ledger.backlog()["third"] == {"delivered": 24}
     assert [message.body for message in world.network.to("third")] == [f"text {6 * i:03}".encode() for i in range(24)]
@@ -339,7 +345,7 @@ def test_w11_a_flapping_endpoint_is_not_disabled_and_drains(world: World, answer
 
 def test_w12_many_matches_go_out_no_faster_than_allowed(world: World) -> None:
     """Five at once, then one a second; when the receiver still says 429, everything stops for as long as it asks."""
-    world.deliver = replace(world.deliver, limits={"desk": RateLimit(1.0, 5)})
+    world.deliver = replace(world.deliver, rates={"desk": Rate(1.0, 5)})
     for i in range(300):
         world.put(f"text {i:03}", "desk")
     answers = iter([*[OK] * 100, refused(429, 600), *[OK] * 200])
@@ -356,7 +362,7 @@ def test_w12_many_matches_go_out_no_faster_than_allowed(world: World) -> None:
 
 def test_w12_looking_for_messages_costs_nothing(world: World) -> None:
     """Only tries are counted: after a quiet hour of looks all of the burst is there."""
-    world.deliver = replace(world.deliver, limits={"desk": RateLimit(0.001, 5)})
+    world.deliver = replace(world.deliver, rates={"desk": Rate(0.001, 5)})
     for _ in range(100):
         world.deliver.run("desk")
     for i in range(5):
@@ -371,7 +377,7 @@ def test_w12_the_rate_limit_lets_a_stop_through(world: World) -> None:
     """Waiting for the next second ends when the daemon is to stop."""
     asked = iter([False, False, True])
     limited = replace(
-        world.deliver, limits={"desk": RateLimit(0.001, 1)}, should_stop=lambda: next(asked), wait=lambda _s: None
+        world.deliver, rates={"desk": Rate(0.001, 1)}, should_stop=lambda: next(asked), wait=lambda _s: None
     )
     for i in range(3):
         world.put(f"text {i}", "desk")
@@ -496,7 +502,7 @@ def test_s5_a_clock_set_back_a_little_makes_no_second_try(world: World) -> None:
 
 def test_s5_a_sleep_of_eight_hours_makes_no_burst(world: World) -> None:
     """What became due meanwhile goes out under the rate limit."""
-    world.deliver = replace(world.deliver, limits={"desk": RateLimit(1.0, 5)})
+    world.deliver = replace(world.deliver, rates={"desk": Rate(1.0, 5)})
     world.network.answer["desk"] = lambda: OK
     world.run(0, "desk")
     for i in range(30):
@@ -623,6 +629,6 @@ def test_a_ledger_of_the_first_schema_is_brought_up_to_date_with_its_data(tmp_pa
     assert ledger.audit().faults == ()
     claim = ledger.claim("desk", clock() + dt.timedelta(days=1), LEASE)
     assert claim is not None
-    assert ledger.settle(claim, DOWN, RetryAt(clock()), clock(), disabled(claim.health, "why", clock()))
+    assert ledger.settle(claim, DOWN, RetryAt(clock()), clock(), lambda health: (disabled(health, "why", clock()), ()))
     assert ledger.health("desk").state is EndpointState.DISABLED
     ledger.close()

@@ -54,6 +54,18 @@ def test_a_file_is_reported_when_two_looks_agree(inbox: FolderInbox, tmp_path: P
     assert _names(inbox) == []
 
 
+def test_the_name_of_a_folder_stands_before_those_of_its_files(tmp_path: Path, seconds: Seconds) -> None:
+    """So that files of two folders are never taken for versions of one; they are read and done all the same."""
+    (tmp_path / "a\\b.txt").write_text("one")
+    inbox = FolderInbox(tmp_path, settle_s=0, max_bytes=100, name="north", monotonic=seconds)
+    [file] = inbox.settled()
+
+    assert file.path == "north/a\\\\b.txt"
+    assert inbox.read(file).raw == b"one"
+    inbox.done([file])
+    assert _names(inbox) == []
+
+
 def test_a_growing_file_waits(inbox: FolderInbox, tmp_path: Path, seconds: Seconds) -> None:
     """Each change starts the time again."""
     for text in ("one", "one two", "one two three"):

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import FakeLedger, version_of
+from fakes import version_of
 from messages import put, scored
 from sqlalchemy.event import listen
 
 from classifier import Abstention, LedgerError, Tags
 from classifier.adapters.ledger import SqlLedger
 from classifier.alerts import MessageId
-from classifier.delivery import Dead, Delivered, Outcome, Result, RetryAt
+from classifier.delivery import Dead, Delivered, Outcome, Rate, Result, RetryAt
 from classifier.ports import Duplicate, Ledger, Queue, Rejected
 
 NOW = dt.datetime(2026, 1, 2, 3, 4, 5, 678_901, tzinfo=dt.UTC)
@@ -27,17 +27,6 @@ FAILED = Outcome(result=Result.REFUSED, status=500, detail="HTTP 500")
 def later(seconds: float) -> dt.datetime:
     """Return an instant after NOW."""
     return NOW + dt.timedelta(seconds=seconds)
-
-
-@pytest.fixture(params=["fake", "sqlite"])
-def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
-    """Return each kind of ledger, empty."""
-    if request.param == "fake":
-        yield FakeLedger()
-        return
-    real = SqlLedger(f"sqlite:///{tmp_path / 'ledger.db'}")
-    yield real
-    real.close()
 
 
 @pytest.fixture
@@ -197,6 +186,38 @@ def test_any_text_round_trips(ledger: Ledger, text: str) -> None:
     assert list(ledger.unrecorded([file])) == []
     assert claim is not None
     assert claim.message.body == text.encode()
+
+
+@pytest.mark.parametrize("text", ["a\0b", "half \ud83d of a character", "\udcff"])
+def test_text_that_no_database_holds_does_not_stop_recording(ledger: Ledger, text: str) -> None:
+    """Such characters are replaced, in names too, and the file is known again; what is sent keeps its bytes."""
+    file = version_of(text, b"1")
+    verdict = scored("title", "desk")
+    verdict = replace(verdict, article=replace(verdict.article, title=text, publisher=text))
+    put(ledger, file, verdict, NOW)
+    put(ledger, version_of("b", b"2"), Rejected(reason="binary", detail=text), NOW)
+    claim = ledger.claim("desk", NOW, LEASE)
+    assert claim is not None
+    assert ledger.settle(claim, replace(FAILED, detail=text), Dead(), NOW)
+
+    assert list(ledger.unrecorded([file])) == []
+    assert put(ledger, file, verdict, NOW) is None
+    assert ledger.audit().files == {"scored": 1, "rejected": 1}
+
+
+def test_a_rate_is_counted_over_all_who_claim(ledger: Ledger) -> None:
+    """Whoever asks: two at once, then one a second; a try that could not be claimed is not counted."""
+    rate = Rate(1.0, 2)
+    for number in range(4):
+        put(ledger, version_of(str(number), b"x" * number), scored(f"text {number}", "desk"), NOW)
+    claimed = [ledger.claim("desk", later(0), LEASE, rate) is not None for _ in range(3)]
+
+    assert claimed == [True, True, False]
+    assert ledger.due_in_s("desk", later(0), rate) == pytest.approx(1.0)
+    assert ledger.due_in_s("desk", later(0.25), rate) == pytest.approx(0.75)
+    assert ledger.claim("desk", later(1), LEASE, rate) is not None
+    assert ledger.due_in_s("wire", later(1), rate) is None
+    assert ledger.due_in_s("desk", later(1)) == 0.0
 
 
 # -- SQLite only ---------------------------------------------------------------------------------------------------

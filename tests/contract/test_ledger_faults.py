@@ -84,17 +84,6 @@ def sqlite(path: Path) -> Iterator[SqlLedger]:
     real.close()
 
 
-@pytest.fixture(params=["fake", "sqlite"])
-def ledger(request: pytest.FixtureRequest, path: Path) -> Iterator[Ledger]:
-    """Return each kind of ledger, empty."""
-    if request.param == "fake":
-        yield FakeLedger()
-        return
-    real = SqlLedger(f"sqlite:///{path}")
-    yield real
-    real.close()
-
-
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """Return a disk of four megabytes; the test is skipped where none may be mounted."""
@@ -329,6 +318,7 @@ def test_d3_a_daemon_works_on_when_its_ledger_can_be_used_again(
 # -- D4: one daemon --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_d4_a_second_daemon_on_the_same_folder_refuses(
     tmp_path: Path, receiver: Receiver, small_training: Training
 ) -> None:
@@ -359,6 +349,23 @@ def test_d4_a_second_daemon_on_the_same_folder_refuses(
     with rig.daemon("once") as process:
         assert process.wait(60) == 0
     assert not (tmp_path / "other.db").exists()
+
+
+def test_d4_a_folder_is_shared_only_among_those_whose_ledger_is(tmp_path: Path) -> None:
+    """Daemons on one PostgreSQL may have it together; one with a ledger of its own may not come in between."""
+    with (
+        alone_in(tmp_path, is_shared=True),
+        alone_in(tmp_path, is_shared=True),
+        pytest.raises(InUseError, match="another classifier has this folder"),
+        alone_in(tmp_path),
+    ):
+        pass
+    with (
+        alone_in(tmp_path),
+        pytest.raises(InUseError, match="another classifier has this folder"),
+        alone_in(tmp_path, is_shared=True),
+    ):
+        pass
 
 
 def test_d4_a_ledger_belongs_to_one_daemon(tmp_path: Path) -> None:

@@ -2,8 +2,7 @@
 
 import datetime as dt
 import json
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -25,17 +24,6 @@ WIND = " A second subsidy of 500 yuan pays for wind turbines on the breakwater o
 def story(town: str, yuan: int, more: str = "") -> str:
     """Return an article; another town makes another story."""
     return f"{town} Pays\n\n{LEAD.format(town, yuan)}{REST.format(yuan + 401, town + ' Harbour')}{more}"
-
-
-@pytest.fixture(params=["fake", "sqlite"])
-def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
-    """Return each ledger in turn."""
-    if request.param == "fake":
-        yield FakeLedger()
-        return
-    real = SqlLedger(f"sqlite:///{tmp_path / 'ledger.db'}")
-    yield real
-    real.close()
 
 
 @pytest.fixture

@@ -3,12 +3,12 @@
 import datetime as dt
 import json
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import FakeClock, FakeInbox, FakeLedger
+from fakes import FakeClock, FakeInbox
 
 from classifier import Training, parse_article, parse_rules
 from classifier.adapters.ledger import SqlLedger
@@ -26,17 +26,6 @@ REST = (
 )
 NEWS = " A second subsidy of 500 yuan pays for wind turbines on the breakwater of Lanshan, she added."
 STORY = "City Pays\n\n" + LEAD.format(300) + REST
-
-
-@pytest.fixture(params=["fake", "sqlite"])
-def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
-    """Return each ledger in turn."""
-    if request.param == "fake":
-        yield FakeLedger()
-        return
-    real = SqlLedger(f"sqlite:///{tmp_path / 'ledger.db'}")
-    yield real
-    real.close()
 
 
 @pytest.fixture

@@ -179,6 +179,7 @@ def test_other_input_or_options_are_never_mixed_with_an_unfinished_run(archive: 
     assert len(_rows(output)) == 1
 
 
+@pytest.mark.long
 def test_a_worker_of_the_cluster_may_die(
     archive: Path, expected: dict[str, bytes], cluster: Cluster, tmp_path: Path
 ) -> None:

@@ -403,6 +403,7 @@ def test_once_says_when_the_folder_is_missing(receiver: Receiver, write_settings
     assert not (config.parent / "classifier.db").exists()
 
 
+@pytest.mark.long
 def test_demo_runs_the_main_job() -> None:
     """The real thing as a process: alerts arrive, every signature is right, the books add up."""
     result = subprocess.run(

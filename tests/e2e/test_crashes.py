@@ -1,7 +1,8 @@
 """
 The daemon killed at every named point, again and again: nothing is lost, nothing is told twice but with the same id.
 
-`make test` makes 24 rounds, `make soak` 200, or as many as ten minutes allow: SOAK_ROUNDS and SOAK_S say so.
+`make test` makes 24 rounds, `make soak` 200, or as many as ten minutes allow: SOAK_ROUNDS and SOAK_S say so. They are
+dealt to four folders, so that they can be played side by side.
 """
 
 import hashlib
@@ -13,6 +14,7 @@ import sqlite3
 import time
 from pathlib import Path
 
+import pytest
 from receiver import Receiver
 from rig import DIGESTS, PNG, RULES, WAIT_S, Rig, page, poll
 
@@ -23,6 +25,7 @@ from classifier.ports import CHECKPOINTS
 
 ROUNDS = int(os.environ.get("SOAK_ROUNDS", "24"))
 SECONDS = float(os.environ.get("SOAK_S", "600"))
+PARTS = 4
 LONG_AGO_US = 1_000 * 86_400 * 1_000_000
 _HAS_OPEN = (
     "SELECT 1 FROM outbox o WHERE o.article_id = matches.article_id AND o.rule_id = matches.rule_id"
@@ -146,19 +149,21 @@ class Crashes:
 DELIVERY = "total_timeout_s = 1.5\nlease_s = 3.5\njitter = 0.0\nretry_s = [" + ", ".join(["0.1"] * 40) + "]"
 
 
-def test_d1_kills_at_every_point_lose_nothing(tmp_path: Path, receiver: Receiver, small_training: Training) -> None:
-    """Each point at least once, in any order, some of them not at the first time they are reached."""
+@pytest.mark.long
+@pytest.mark.parametrize("part", range(PARTS))
+def test_d1_kills_at_every_point_lose_nothing(
+    tmp_path: Path, receiver: Receiver, small_training: Training, part: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each point at least once over all parts, in any order, some of them not at the first time they are reached."""
+    monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)  # who is killed writes no report; measuring is in vain
     seed = random.randrange(1 << 32)  # noqa: S311 - which rounds are played
     chance = random.Random(seed)  # noqa: S311
     rig = Rig(tmp_path, receiver, small_training)
     rig.configure(delivery=DELIVERY, rules=RULES + DIGESTS)
     crashes = Crashes(rig, chance)
-    rest = [point for point in CHECKPOINTS if point not in {"migrating", "migrated"}]
-    points = ["migrating", "migrated", *chance.sample(rest, len(rest))]
-    points += chance.choices(rest, k=max(0, ROUNDS - len(points)))
     began = time.monotonic()
     try:
-        for number, point in enumerate(points[:ROUNDS]):
+        for number, point in dealt(part, chance):
             if time.monotonic() - began > SECONDS:
                 break
             crashes.play(point, 1 if number < len(CHECKPOINTS) or point == "swapping" else chance.randint(1, 3))
@@ -167,3 +172,16 @@ def test_d1_kills_at_every_point_lose_nothing(tmp_path: Path, receiver: Receiver
     except AssertionError as error:
         error.add_note(f"seed {seed}, {crashes.kills} kills")
         raise
+
+
+def dealt(part: int, chance: random.Random) -> list[tuple[int, str]]:
+    """Return the rounds of one part, each with its number among all of them; a schema is made in the first one only."""
+    once = ["migrating", "migrated"]
+    rest = [point for point in CHECKPOINTS if point not in once]
+    numbers = range(part, ROUNDS, PARTS)
+    mine = (once + rest)[part::PARTS][: len(numbers)]
+    first = mine[:1] if part < len(once) else []
+    others = mine[len(first) :]
+    chance.shuffle(others)
+    drawn = chance.choices(rest, k=len(numbers) - len(mine))
+    return list(zip(numbers, first + others + drawn, strict=True))

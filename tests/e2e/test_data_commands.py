@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from click.testing import CliRunner, Result
 
 from classifier import load_model
@@ -73,6 +74,7 @@ def test_import_options_that_cannot_be_meant_are_usage_errors(tmp_path: Path) ->
     assert "--separator needs at least one character" in separator.stderr
 
 
+@pytest.mark.long
 def test_check_of_the_seeds_finds_no_fault() -> None:
     """The tables fit 80 columns; standard output holds nothing else."""
     result = run("data", "check", ROOT / "seeds/articles.jsonl", "--taxonomy", ROOT / "seeds/taxonomy.toml")

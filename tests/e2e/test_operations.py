@@ -313,7 +313,7 @@ def test_r3_a_reload_neither_refills_a_rate_limit_nor_waits_for_it(world: World)
         assert app.reload()
         sending.join(WAIT_S)
         assert not sending.is_alive()
-        assert app.work.deliver.limits["desk"].wait_s(app.clock()) > 900
+        assert (app.ledger.due_in_s("desk", app.clock(), app.work.deliver.rates["desk"]) or 0) > 900
         world.write()
         assert app.reload()
         turn(app, "deliver desk")

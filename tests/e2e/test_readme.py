@@ -52,6 +52,7 @@ def _shell(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
 _SHELL = [block for block in _blocks("sh") if "make demo" not in block and "pip install" not in block]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("block", _SHELL, ids=[block.split("\n")[0] for block in _SHELL])
 def test_commands_run_as_written(block: str, workplace: Path) -> None:
     """Each block of commands ends well, in a folder that has what a checkout has."""

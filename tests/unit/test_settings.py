@@ -20,6 +20,7 @@ from classifier.payloads.template import SAMPLES
 from classifier.settings import (
     CheckedSettings,
     Settings,
+    load_books,
     load_settings,
     parse_settings,
     replace_model,
@@ -66,7 +67,7 @@ def test_the_example_shows_every_setting_at_its_default() -> None:
 
     for table in ("folder", "ledger", "delivery"):
         assert set(shown[table]) == set(defaults[table])
-        empty = {"ignore", "ops_to"}  # shown with an example
+        empty = {"ignore", "ops_to", "url_env", "url_file"}  # shown with an example
         expected = {key: value for key, value in defaults[table].items() if key not in empty}
         assert {key: value for key, value in shown[table].items() if key not in empty} == expected
     assert set(shown["model"]) == {"path"}
@@ -230,6 +231,40 @@ def test_an_endpoint_without_address_or_secret_is_refused(
     assert len(problems) == len(faults)
     assert all(fault in str(problem) for fault, problem in zip(faults, problems, strict=True))
     assert "s3cret" not in " ".join(map(str, problems))
+
+
+@pytest.mark.parametrize("line", ['url_env = "LEDGER"', 'url_file = "ledger.url"'])
+def test_the_address_of_the_ledger_can_be_kept_elsewhere(tmp_path: Path, taxonomy: Taxonomy, line: str) -> None:
+    """It has a password in it: nothing that prints the settings shows it."""
+    address = "postgresql://me:hunter2@db.example.org/news"
+    (tmp_path / "ledger.url").write_text(f"{address}\n", encoding="utf-8")
+    checked = _load(tmp_path, taxonomy, f"[ledger]\n{line}\n", LEDGER=address)
+
+    assert checked.ledger_url == address
+    assert load_books(checked.path, {"LEDGER": address}).ledger_url == address
+    assert "hunter2" not in repr(checked)
+
+
+@pytest.mark.parametrize(
+    ("lines", "fault"),
+    [
+        ('url_env = "LEDGER"', "ledger.url_env: the environment variable LEDGER is not set"),
+        ('url_file = "no.url"', "ledger.url_file: cannot be read: No such file or directory"),
+        ('url_env = "postgresql://me:s3cret@x/y"', "ledger.url_env: the name of an environment variable needed"),
+        ('url = "sqlite:///a.db"\nurl_env = "A"', "ledger: at most one of url, url_env, url_file allowed, got url and"),
+    ],
+)
+def test_a_ledger_whose_address_cannot_be_found_is_refused(
+    tmp_path: Path, taxonomy: Taxonomy, lines: str, fault: str
+) -> None:
+    """By the daemon and by commands that only look at the ledger alike."""
+    [problem] = _problems(tmp_path, taxonomy, f"[ledger]\n{lines}\n")
+    with pytest.raises(ConfigError) as caught:
+        load_books(tmp_path / "classifier.toml", {})
+
+    assert str(problem).startswith(fault)
+    assert caught.value.problems == (problem,)
+    assert "s3cret" not in str(problem)
 
 
 def _endpoint(lines: str, url: str = "https://hooks.example.org/topic") -> str:

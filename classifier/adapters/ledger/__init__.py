@@ -4,11 +4,15 @@ be killed.
 
 Every method of `SqlLedger` is one transaction, durable when it returns; what happens within it is a function of one of
 the modules here, which takes the open connection. A message is delivered under a lease with a token; who comes back
-after the lease ran out cannot settle any more.
+after the lease ran out cannot settle any more. In PostgreSQL several daemons may have one ledger.
 """
 
 import datetime as dt
-from collections.abc import Collection, Mapping, Sequence
+import secrets
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import sqlalchemy as sa
 
 from classifier.adapters.ledger import (
     books,
@@ -17,13 +21,15 @@ from classifier.adapters.ledger import (
     endpoint_states,
     recording,
     retention,
+    sharing,
     silences,
     tellings,
 )
-from classifier.adapters.ledger.database import Database, check_url, sqlite_file
+from classifier.adapters.ledger.copying import copy_ledger
+from classifier.adapters.ledger.database import Database, Turn, check_url, sqlite_file
 from classifier.alerts import MessageId
 from classifier.backtest import Past
-from classifier.delivery import EndpointHealth, Message, Outcome, Step
+from classifier.delivery import EndpointHealth, Message, Outcome, Rate, Step
 from classifier.ports import (
     AsideRow,
     Audit,
@@ -32,6 +38,7 @@ from classifier.ports import (
     DueDigest,
     FileState,
     FileVersion,
+    Follow,
     HeldRow,
     OutboxRow,
     Queue,
@@ -42,7 +49,7 @@ from classifier.ports import (
 from classifier.silences import Silence
 from classifier.telling import Kin, StoryBooks, Telling
 
-__all__ = ["SqlLedger", "check_url", "sqlite_file"]
+__all__ = ["SqlLedger", "check_url", "copy_ledger", "sqlite_file"]
 
 
 class SqlLedger:
@@ -50,7 +57,7 @@ class SqlLedger:
     A `Ledger` in SQLite or another database that SQLAlchemy speaks to.
 
     Args:
-        url: ``sqlite:////path/to/file.db`` or any SQLAlchemy URL.
+        url: ``sqlite:////path/to/file.db``, ``postgresql://user@host/name`` or any SQLAlchemy URL.
         migrate: bring the tables to this version's schema; otherwise they must be there already.
         checkpoint: told of places inside transactions where a crash must lose nothing.
 
@@ -60,11 +67,20 @@ class SqlLedger:
 
     def __init__(self, url: str, *, migrate: bool = True, checkpoint: Checkpoint = no_checkpoint) -> None:
         self._checkpoint = checkpoint
+        self._owner = secrets.token_hex(16)
         self._database = Database(url, migrate=migrate, checkpoint=checkpoint)
 
     def close(self) -> None:
         """Close all connections."""
         self._database.close()
+
+    def clock(self) -> dt.datetime | None:
+        """Return what time it is where the database is; None when that is here."""
+        if not self._database.is_shared:
+            return None
+        with self._database.reading() as connection:
+            now: dt.datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
+        return now.astimezone(dt.UTC)
 
     # -- what was found, and what was decided ------------------------------------------------------------------------
 
@@ -72,6 +88,25 @@ class SqlLedger:
         """Return those of *files* that have no verdict yet, in the same order."""
         with self._database.reading() as connection:
             return recording.unrecorded(connection, files)
+
+    def take(self, files: Sequence[FileVersion], now: dt.datetime, lease: dt.timedelta) -> Sequence[FileVersion]:
+        """Return those of *files* to work on, in the same order: without a verdict, and not taken by another daemon."""
+        if not self._database.is_shared:
+            return files
+        with self._database.writing() as connection:
+            return sharing.take(connection, files, self._owner, now, lease)
+
+    def release(self) -> None:
+        """Leave to others what was taken and not recorded."""
+        if self._database.is_shared:
+            with self._database.writing() as connection:
+                sharing.release(connection, self._owner)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Until the end of the context no other daemon records anything."""
+        with self._database.alone(Turn.RECORD):
+            yield
 
     def scored(self, sha256s: Collection[str]) -> Collection[str]:
         """Return those of *sha256s* that are the digest of bytes scored before."""
@@ -82,6 +117,8 @@ class SqlLedger:
         """Store what became of these files, with everything that follows from it, in one transaction."""
         with self._database.writing() as connection:
             states = recording.record(connection, verdicts, now)
+            if self._database.is_shared:
+                sharing.release(connection, self._owner, [file.path for file, _ in verdicts])
             self._checkpoint("recording")
         return states
 
@@ -92,7 +129,7 @@ class SqlLedger:
 
     def history(self, since: dt.datetime | None) -> Sequence[Past]:
         """Return the articles scored from *since* on, oldest first, with the tags they got; texts are not kept."""
-        with self._database.reading() as connection:
+        with self._database.reading(takes_long=True) as connection:
             return books.history(connection, since)
 
     # -- what was told of which story --------------------------------------------------------------------------------
@@ -141,13 +178,15 @@ class SqlLedger:
 
     # -- what is to be sent ------------------------------------------------------------------------------------------
 
-    def claim(self, endpoint_id: str, now: dt.datetime, lease: dt.timedelta) -> Claim | None:
+    def due_in_s(self, endpoint_id: str, now: dt.datetime, rate: Rate | None = None) -> float | None:
+        """Return how many seconds *rate* keeps a due message of an endpoint waiting; None when none is due."""
+        with self._database.reading() as connection:
+            return deliveries.due_in_s(connection, endpoint_id, now, rate)
+
+    def claim(self, endpoint_id: str, now: dt.datetime, lease: dt.timedelta, rate: Rate | None = None) -> Claim | None:
         """Take the message of one endpoint that has been due longest, if any, for the time of *lease*."""
-        with self._database.reading() as connection:  # most rounds find nothing: they should not take the write lock
-            if not deliveries.is_due(connection, endpoint_id, now):
-                return None
         with self._database.writing() as connection:
-            claim = deliveries.claim(connection, endpoint_id, now, lease)
+            claim = deliveries.claim(connection, endpoint_id, now, lease, rate)
             if claim is not None:
                 self._checkpoint("claiming")
         return claim
@@ -158,14 +197,13 @@ class SqlLedger:
         outcome: Outcome,
         step: Step,
         now: dt.datetime,
-        health: EndpointHealth | None = None,
-        notices: Sequence[Message] = (),
+        follow: Follow | None = None,
     ) -> bool:
         """Store what one try came to; False, and nothing stored, when somebody else took over."""
         with self._database.writing() as connection:
             is_settled = deliveries.settle(connection, claim, outcome, step, now)
-            if is_settled and health is not None:
-                endpoint_states.change(connection, claim.message.endpoint_id, claim.health, health, now, notices)
+            if is_settled and follow is not None:
+                endpoint_states.follow(connection, claim.message.endpoint_id, claim.health, follow, now)
             if is_settled:
                 self._checkpoint("settling")
         return is_settled
@@ -265,5 +303,5 @@ class SqlLedger:
 
     def audit(self) -> Audit:
         """Count everything and check that it adds up."""
-        with self._database.reading() as connection:
+        with self._database.reading(takes_long=True) as connection:
             return books.audit(connection)

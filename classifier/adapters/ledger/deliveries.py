@@ -6,22 +6,42 @@ from collections.abc import Mapping, Sequence
 
 import sqlalchemy as sa
 
+from classifier.adapters.ledger.database import insert_new
 from classifier.adapters.ledger.endpoint_states import health
-from classifier.adapters.ledger.schema import IS_OPEN, MAX_DETAIL, UtcDateTime, aside, attempts, endpoints, outbox
+from classifier.adapters.ledger.schema import (
+    IS_OPEN,
+    MAX_DETAIL,
+    UtcDateTime,
+    aside,
+    attempts,
+    endpoints,
+    outbox,
+    rates,
+)
 from classifier.alerts import MessageId
-from classifier.delivery import Dead, Delivered, EndpointState, Message, Outcome, RetryAt, Step
+from classifier.delivery import Dead, Delivered, EndpointState, Message, Outcome, Rate, RetryAt, Step
 from classifier.ports import Claim, OutboxRow, Queue
 
 CLOCK_SLACK = dt.timedelta(seconds=60)  # a clock set back by less is waited for
 
 
-def is_due(connection: sa.Connection, endpoint_id: str, now: dt.datetime) -> bool:
-    """Say whether an endpoint has a message that may be tried now."""
-    return connection.scalar(sa.select(sa.literal(1)).where(_is_due(endpoint_id, now)).limit(1)) is not None
+def due_in_s(connection: sa.Connection, endpoint_id: str, now: dt.datetime, rate: Rate | None) -> float | None:
+    """Return how many seconds *rate* keeps a due message of an endpoint waiting; None when none is due."""
+    if connection.scalar(sa.select(sa.literal(1)).where(_is_due(endpoint_id, now)).limit(1)) is None:
+        return None
+    if rate is None:
+        return 0.0
+    used_until = sa.select(rates.c.used_until).where(rates.c.endpoint_id == endpoint_id)
+    return rate.wait_s(connection.scalar(used_until), now)
 
 
-def claim(connection: sa.Connection, endpoint_id: str, now: dt.datetime, lease: dt.timedelta) -> Claim | None:
-    """Take the message of one endpoint that has been due longest, if any, for the time of *lease*."""
+def claim(
+    connection: sa.Connection, endpoint_id: str, now: dt.datetime, lease: dt.timedelta, rate: Rate | None
+) -> Claim | None:
+    """Take the message of one endpoint that has been due longest, if any, for the time of *lease*, if *rate* allows."""
+    used_until = _used_until(connection, endpoint_id, now) if rate else None
+    if rate and rate.wait_s(used_until, now):
+        return None
     first = (
         sa.select(outbox)
         .where(_is_due(endpoint_id, now))
@@ -35,6 +55,9 @@ def claim(connection: sa.Connection, endpoint_id: str, now: dt.datetime, lease: 
     token = secrets.token_hex(16)
     leased = {"token": token, "due_at": now + lease, "scheduled_at": now}
     connection.execute(outbox.update().where(outbox.c.id == row.id).values(**leased))
+    if rate:
+        level = rate.count(used_until, now)
+        connection.execute(rates.update().where(rates.c.endpoint_id == endpoint_id).values(used_until=level))
     message = Message(id=MessageId(row.id), endpoint_id=row.endpoint_id, rule_id=row.rule_id, body=row.body)
     return Claim(
         message=message,
@@ -42,6 +65,16 @@ def claim(connection: sa.Connection, endpoint_id: str, now: dt.datetime, lease: 
         token=token,
         health=health(connection, endpoint_id),
     )
+
+
+def _used_until(connection: sa.Connection, endpoint_id: str, now: dt.datetime) -> dt.datetime:
+    """Return until when the rate of an endpoint is used up; nobody else tries it before this transaction ends."""
+    mine = sa.select(rates.c.used_until).where(rates.c.endpoint_id == endpoint_id).with_for_update()
+    found: dt.datetime | None = connection.scalar(mine)
+    if found is None:
+        insert_new(connection, rates, {"endpoint_id": endpoint_id, "used_until": now})
+        found = connection.scalar(mine)
+    return found or now
 
 
 def settle(

@@ -6,13 +6,28 @@ from dataclasses import fields
 
 import sqlalchemy as sa
 
+from classifier.adapters.ledger.database import insert_new
 from classifier.adapters.ledger.schema import MAX_DETAIL, endpoint_keys, endpoints, outbox, outbox_row
 from classifier.delivery import EndpointHealth, EndpointState, Message
+from classifier.ports import Follow
 
 
-def health(connection: sa.Connection, endpoint_id: str) -> EndpointHealth:
-    """Return what is known of an endpoint; of one never heard of, that it is working."""
-    row = connection.execute(sa.select(endpoints).where(endpoints.c.id == endpoint_id)).mappings().one_or_none()
+def health(connection: sa.Connection, endpoint_id: str, *, is_to_change: bool = False) -> EndpointHealth:
+    """
+    Return what is known of an endpoint; of one never heard of, that it is working.
+
+    With *is_to_change* nobody else changes it before the transaction ends.
+    """
+    query = sa.select(endpoints).where(endpoints.c.id == endpoint_id)
+    if is_to_change:
+        query = query.with_for_update()
+        new = EndpointHealth()
+        insert_new(
+            connection,
+            endpoints,
+            {"id": endpoint_id, "state": str(new.state), "reason": new.reason, "failures": new.failures},
+        )
+    row = connection.execute(query).mappings().one_or_none()
     if row is None:
         return EndpointHealth()
     values = {key: value for key, value in row.items() if key not in {"id", "state"}}
@@ -28,19 +43,34 @@ def change(
     notices: Sequence[Message],
 ) -> bool:
     """Store *after* and the notices; False, and nothing stored, when the state is no longer that of *before*."""
-    mine = endpoints.c.id == endpoint_id
-    state = connection.scalar(sa.select(endpoints.c.state).where(mine))
-    if (state or EndpointState.WORKING) != before.state:
+    if health(connection, endpoint_id, is_to_change=True).state is not before.state:
         return False
+    _store(connection, endpoint_id, after, now, notices)
+    return True
+
+
+def follow(
+    connection: sa.Connection, endpoint_id: str, before: EndpointHealth, decide: Follow, now: dt.datetime
+) -> None:
+    """Store what *decide* makes of what is known of an endpoint, unless its state is no longer that of *before*."""
+    current = health(connection, endpoint_id, is_to_change=True)
+    if current.state is before.state:
+        after, notices = decide(current)
+        _store(connection, endpoint_id, after, now, notices)
+
+
+def _store(
+    connection: sa.Connection,
+    endpoint_id: str,
+    after: EndpointHealth,
+    now: dt.datetime,
+    notices: Sequence[Message],
+) -> None:
     values = {field.name: getattr(after, field.name) for field in fields(after)}
     values |= {"state": str(after.state), "reason": after.reason[:MAX_DETAIL]}
-    if state is None:
-        connection.execute(endpoints.insert(), {"id": endpoint_id, **values})
-    else:
-        connection.execute(endpoints.update().where(mine).values(**values))
+    connection.execute(endpoints.update().where(endpoints.c.id == endpoint_id).values(**values))
     for notice in notices:
         connection.execute(outbox.insert(), outbox_row(notice, None, now))
-    return True
 
 
 def retired_keys(
@@ -55,5 +85,5 @@ def retired_keys(
     for item in old:
         if item not in known:
             row = {"endpoint_id": endpoint_id, "fingerprint": item, "retired_at": now}
-            connection.execute(endpoint_keys.insert(), row)
+            insert_new(connection, endpoint_keys, row)
     return {item: known.get(item, now) for item in old}

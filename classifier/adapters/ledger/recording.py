@@ -6,8 +6,19 @@ from collections.abc import Collection, Iterator, Sequence
 
 import sqlalchemy as sa
 
+from classifier.adapters.ledger.database import Turn, wait_for_turn
 from classifier.adapters.ledger.digests import aside_row
-from classifier.adapters.ledger.schema import MAX_DETAIL, articles, aside, files, held, matches, outbox, outbox_row
+from classifier.adapters.ledger.schema import (
+    MAX_DETAIL,
+    articles,
+    aside,
+    files,
+    held,
+    matches,
+    outbox,
+    outbox_row,
+    storable,
+)
 from classifier.adapters.ledger.tellings import record_telling
 from classifier.alerts import tag_record
 from classifier.ports import Duplicate, FileState, FileVersion, Rejected, Scored, Verdict
@@ -24,7 +35,12 @@ def unrecorded(connection: sa.Connection, versions: Sequence[FileVersion]) -> Se
 def record(
     connection: sa.Connection, verdicts: Sequence[tuple[FileVersion, Verdict]], now: dt.datetime
 ) -> Sequence[FileState | None]:
-    """Store what became of these files, with everything that follows from it, in one transaction."""
+    """
+    Store what became of these files, with everything that follows from it, in one transaction.
+
+    One daemon at a time: what another one has recorded meanwhile is seen, and so never recorded twice.
+    """
+    wait_for_turn(connection, Turn.RECORD)
     digests = [_digest(verdict) for _, verdict in verdicts]
     recorded = _recorded(connection, [file for file, _ in verdicts])
     known = scored(connection, {digest for digest in digests if digest})
@@ -133,14 +149,14 @@ _Key = tuple[str, int, int, int, str]
 
 
 def _key(file: FileVersion) -> _Key:
-    return file.path, file.size, file.mtime_ns, file.ctime_ns, str(file.inode)
+    return storable(file.path), file.size, file.mtime_ns, file.ctime_ns, str(file.inode)
 
 
 def _recorded(connection: sa.Connection, versions: Sequence[FileVersion]) -> set[_Key]:
     """Return all recorded versions of the files with these paths."""
     query = sa.select(*(files.c[name] for name in _VERSION))
     found: set[_Key] = set()
-    for some in _batched([version.path for version in versions]):
+    for some in _batched([storable(version.path) for version in versions]):
         found.update(map(tuple, connection.execute(query.where(files.c.path.in_(some)))))
     return found
 

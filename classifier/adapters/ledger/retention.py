@@ -4,11 +4,13 @@ import datetime as dt
 
 import sqlalchemy as sa
 
+from classifier.adapters.ledger.database import Turn, has_turn
 from classifier.adapters.ledger.schema import (
     IS_OPEN,
     aside,
     attempts,
     bands,
+    file_claims,
     files,
     held,
     matches,
@@ -20,11 +22,18 @@ from classifier.ports import Retention
 from classifier.stories import Signature
 
 PRUNE_ROWS = 1_000  # forgotten in one transaction: others wait no longer than that takes
+_LONG_OVER = dt.timedelta(days=1)
 _IS_FORGETTABLE = files.c.state != "scored"  # a scored one is what the audit counts articles by
 
 
 def prune(connection: sa.Connection, limits: Retention, now: dt.datetime) -> int:
-    """Forget at most `PRUNE_ROWS` of each kind of what is older than *retention* says; return how many."""
+    """
+    Forget at most `PRUNE_ROWS` of each kind of what is older than *retention* says; return how many.
+
+    Nothing when another daemon is at it.
+    """
+    if not has_turn(connection, Turn.PRUNE):
+        return 0
     old_records = now - limits.records
     forgotten = _forget_bodies(connection, now - limits.bodies)
     forgotten += _delete(connection, attempts, _old_attempts(now - limits.attempts))
@@ -32,6 +41,8 @@ def prune(connection: sa.Connection, limits: Retention, now: dt.datetime) -> int
     forgotten += _forget_matches(connection, old_records)
     forgotten += _forget_digests(connection, old_records)
     forgotten += _forget_stories(connection, now - limits.stories)
+    # Of files that were gone before anybody read them, taken by a daemon that was gone as well.
+    forgotten += connection.execute(file_claims.delete().where(file_claims.c.until < now - _LONG_OVER)).rowcount
     return forgotten
 
 

@@ -1,6 +1,7 @@
 """The tables of the ledger, as the newest migration leaves them."""
 
 import datetime as dt
+import re
 from typing import Any
 
 import sqlalchemy as sa
@@ -25,6 +26,29 @@ class UtcDateTime(sa.TypeDecorator[dt.datetime]):
         return None if value is None else dt.datetime(1970, 1, 1, tzinfo=dt.UTC) + dt.timedelta(microseconds=value)
 
 
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")  # PostgreSQL holds no NUL, no database half a character
+
+
+def storable(text: str) -> str:
+    r"""
+    Return *text* as every database can hold it: NUL characters and lone surrogates become U+FFFD.
+
+    >>> storable("a\0b\ud800") == "a\ufffdb\ufffd"
+    True
+    """
+    return _UNSTORABLE.sub("\ufffd", text)
+
+
+class AnyText(sa.TypeDecorator[str]):
+    """Text that others wrote: whatever is in it, it can be stored and looked for."""
+
+    impl = sa.Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: sa.Dialect) -> str | None:  # noqa: ARG002, D102
+        return None if value is None else storable(value)
+
+
 MAX_DETAIL = 500  # characters of a sentence about what went wrong
 
 metadata = sa.MetaData()
@@ -39,9 +63,9 @@ articles = sa.Table(
     "articles",
     metadata,
     sa.Column("id", sa.String(64), primary_key=True),  # SHA-256 of the bytes
-    sa.Column("title", sa.Text, nullable=False),
+    sa.Column("title", AnyText, nullable=False),
     sa.Column("date", sa.String(10)),
-    sa.Column("publisher", sa.Text, nullable=False),
+    sa.Column("publisher", AnyText, nullable=False),
     sa.Column("tags", sa.Text, nullable=False),  # JSON: facet to tag records
     sa.Column("abstained", sa.String(32)),
     sa.Column("model", sa.Text, nullable=False),
@@ -53,14 +77,14 @@ files = sa.Table(
     "files",
     metadata,
     sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
-    sa.Column("path", sa.Text, nullable=False),
+    sa.Column("path", AnyText, nullable=False),
     sa.Column("size", sa.BigInteger, nullable=False),
     sa.Column("mtime_ns", sa.BigInteger, nullable=False),
     sa.Column("ctime_ns", sa.BigInteger, nullable=False),
     sa.Column("inode", sa.String(20), nullable=False),  # can exceed a signed 64-bit integer
     sa.Column("state", sa.String(16), nullable=False),
     sa.Column("reason", sa.String(32)),
-    sa.Column("detail", sa.Text),
+    sa.Column("detail", AnyText),
     sa.Column("article_id", sa.ForeignKey("articles.id")),
     sa.Column("recorded_at", UtcDateTime, nullable=False),
     sa.UniqueConstraint("path", "size", "mtime_ns", "ctime_ns", "inode", name="uq_files_version"),
@@ -92,7 +116,7 @@ outbox = sa.Table(
     sa.Column("scheduled_at", UtcDateTime, nullable=False),  # when due_at was decided: if that is to come, it is wrong
     sa.Column("token", sa.String(32)),  # of the running lease
     sa.Column("last_result", sa.String(32)),
-    sa.Column("last_detail", sa.Text),
+    sa.Column("last_detail", AnyText),
     sa.Column("created_at", UtcDateTime, nullable=False),
     sa.Column("settled_at", UtcDateTime),
     sa.ForeignKeyConstraint(["article_id", "rule_id"], ["matches.article_id", "matches.rule_id"]),
@@ -111,7 +135,7 @@ attempts = sa.Table(
     sa.Column("message_id", sa.ForeignKey("outbox.id"), nullable=False, index=True),
     sa.Column("result", sa.String(32), nullable=False),
     sa.Column("status", sa.Integer),
-    sa.Column("detail", sa.Text, nullable=False),
+    sa.Column("detail", AnyText, nullable=False),
     sa.Column("tried_at", UtcDateTime, nullable=False, index=True),
 )
 
@@ -123,7 +147,7 @@ tellings = sa.Table(  # of the last weeks: what newer articles are compared with
     sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
     sa.Column("article_id", sa.ForeignKey("articles.id"), nullable=False, unique=True),
     sa.Column("story_id", sa.String(64), nullable=False, index=True),
-    sa.Column("source", sa.Text, nullable=False),
+    sa.Column("source", AnyText, nullable=False),
     sa.Column("signature", sa.LargeBinary, nullable=False),
     sa.Column("packed", sa.LargeBinary, nullable=False),
     sa.Column("seen_at", UtcDateTime, nullable=False, index=True),
@@ -155,7 +179,7 @@ held = sa.Table(
     sa.Column("article_id", sa.String(64), primary_key=True),
     sa.Column("rule_id", sa.String(64), primary_key=True),
     sa.Column("endpoint_id", sa.String(64), primary_key=True),
-    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("reason", AnyText, nullable=False),
     sa.Column("created_at", UtcDateTime, nullable=False, index=True),
     sa.Column("silence_id", sa.Integer, index=True),  # which one; NULL when the reason is another
     sa.ForeignKeyConstraint(["article_id", "rule_id"], ["matches.article_id", "matches.rule_id"]),
@@ -185,13 +209,13 @@ silences = sa.Table(
     "silences",
     metadata,
     sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("reason", AnyText, nullable=False),
     sa.Column("until", UtcDateTime, nullable=False),
-    sa.Column("rule_id", sa.Text),  # what it names; NULL for what it does not
-    sa.Column("label", sa.Text),
-    sa.Column("story_id", sa.Text),
-    sa.Column("keyword", sa.Text),
-    sa.Column("endpoint_id", sa.Text),
+    sa.Column("rule_id", AnyText),  # what it names; NULL for what it does not
+    sa.Column("label", AnyText),
+    sa.Column("story_id", AnyText),
+    sa.Column("keyword", AnyText),
+    sa.Column("endpoint_id", AnyText),
     sa.Column("created_at", UtcDateTime, nullable=False),
 )
 
@@ -200,7 +224,7 @@ endpoints = sa.Table(
     metadata,
     sa.Column("id", sa.String(64), primary_key=True),
     sa.Column("state", sa.String(16), nullable=False),
-    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("reason", AnyText, nullable=False),
     sa.Column("changed_at", UtcDateTime),
     sa.Column("failures", sa.Integer, nullable=False),
     sa.Column("failing_since", UtcDateTime),
@@ -215,6 +239,22 @@ endpoint_keys = sa.Table(
     sa.Column("endpoint_id", sa.String(64), primary_key=True),
     sa.Column("fingerprint", sa.String(16), primary_key=True),
     sa.Column("retired_at", UtcDateTime, nullable=False),  # when another key was first seen in front of it
+)
+
+file_claims = sa.Table(  # who is at work on which file, where several daemons share a ledger
+    "file_claims",
+    metadata,
+    sa.Column("path", AnyText, primary_key=True),
+    sa.Column("owner", sa.String(32), nullable=False),
+    sa.Column("until", UtcDateTime, nullable=False),
+    sa.Index("ix_file_claims_owner", "owner"),
+)
+
+rates = sa.Table(  # how far the tries of an endpoint have used up what its rate allows
+    "rates",
+    metadata,
+    sa.Column("endpoint_id", sa.String(64), primary_key=True),
+    sa.Column("used_until", UtcDateTime, nullable=False),
 )
 
 IS_OPEN = outbox.c.state != "delivered"
