@@ -25,6 +25,7 @@ MAX_SENTENCES = 3
 MAX_TERMS = 5
 MAX_PHRASES = 4  # of one term
 MAX_SENTENCE_CHARS = 600
+SHORT_ID_CHARS = 16  # "msg_" and 48 bits: enough to name one of millions of alerts
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +114,11 @@ def digest_id(endpoint_id: str, at: dt.datetime, last_id: int) -> MessageId:
 def kind_of(message_id: str) -> str:
     """Say what a message of no rule is."""
     return "digest" if message_id.startswith(DIGEST_PREFIX) else "notice"
+
+
+def short_id(alert_id: str) -> str:
+    """Return what people are shown of an alert's id: long enough to name it, short enough to be read out."""
+    return alert_id[:SHORT_ID_CHARS]
 
 
 def notice_id(endpoint_id: str, state: str, changed_at: dt.datetime, to: str) -> MessageId:

@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -23,8 +23,10 @@ from classifier.adapters.changes import Changes
 from classifier.adapters.hints import hints
 from classifier.adapters.inbox import FolderInbox
 from classifier.adapters.ledger import SqlLedger
+from classifier.adapters.listener import listening
 from classifier.adapters.monitor import Monitor
 from classifier.adapters.systemd import Notifier
+from classifier.callback import MAX_BODY, FeedbackDesk
 from classifier.delivery import Message, Result
 from classifier.errors import ConfigError, LedgerError, ModelError, Problem
 from classifier.health import MEANING, Alarms, Health, alive_message
@@ -235,7 +237,7 @@ class Daemon:
         before = self.checked.settings
         problems = tuple(
             Problem(table, "cannot change while the daemon runs; restart it, or take the change back")
-            for table in ("folder", "ledger", "monitor")
+            for table in ("folder", "ledger", "monitor", "feedback")
             if getattr(checked.settings, table) != getattr(before, table)
         )
         if problems:
@@ -304,22 +306,27 @@ class Daemon:
     @contextmanager
     def serving(self) -> Iterator[None]:
         """
-        Answer /healthz and /metrics until the end of the context, if the settings name a port.
+        Answer /healthz, /metrics and feedback until the end of the context, where the settings name a port for it.
 
         Raises:
-            ConfigError: the port cannot be listened on.
+            ConfigError: a port cannot be listened on.
         """
-        monitor = self.checked.settings.monitor
-        if monitor.port is None:
-            yield
-            return
-        with self.monitor.serving(monitor.host, monitor.port):
-            _LOG.info(
-                "/healthz and /metrics on port %d of %s",
-                monitor.port,
-                monitor.host,
-                extra=event("serving", host=monitor.host, port=monitor.port),
-            )
+        monitor, feedback = self.checked.settings.monitor, self.checked.settings.feedback
+        desk = FeedbackDesk(
+            ledger=self.ledger,
+            keys=lambda: self.checked.feedback_keys,
+            labels=lambda: self.model.labels,
+            clock=self.clock,
+        )
+        with ExitStack() as held:
+            for key, table, answer, max_body, what in (
+                ("monitor.port", monitor, self.monitor.answer, 0, "/healthz and /metrics"),
+                ("feedback.port", feedback, desk.answer, MAX_BODY, "/feedback"),
+            ):
+                if table.port is not None:
+                    held.enter_context(listening(key, table.host, table.port, answer, max_body=max_body))
+                    facts = event("serving", what=key, host=table.host, port=table.port)
+                    _LOG.info("%s on port %d of %s", what, table.port, table.host, extra=facts)
             yield
 
 

@@ -6,6 +6,7 @@ The exceptions a caller can meet, drawn as a tree.
         RuleError                   only the rules are at fault
       ArticleError(ValueError)      .source, .reason: this input is set aside, the run goes on
       CorpusError(ValueError)       .source, .line: a labelled example or a taxonomy file is at fault
+      FeedbackError(ValueError)     .reason: a person's word about an alert cannot be taken as it is
       ModelError                    .path
         ModelNotFoundError
         ModelCorruptError           a digest or an array is not what the manifest says
@@ -121,6 +122,19 @@ class CorpusError(ClassifierError, ValueError):
         self.source = source
         self.line = line
         super().__init__(f"{source}:{line}: {message}" if line is not None else f"{source}: {message}")
+
+
+class FeedbackError(ClassifierError, ValueError):
+    """
+    What a person says of an alert cannot be taken as it is.
+
+    Attributes:
+        reason: ``unknown`` or ``ambiguous`` when it is not clear what is meant; else ``label`` or ``words``.
+    """
+
+    def __init__(self, reason: str, text: str) -> None:
+        self.reason = reason
+        super().__init__(f"feedback: {text}")
 
 
 class ModelError(ClassifierError):

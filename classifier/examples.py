@@ -7,7 +7,7 @@ everywhere.
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,6 +31,7 @@ class Example:
         labels: ids of the labels it carries.
         unknown: ids of the labels nobody decided.
         source: where the row came from; training holds whole sources out together when there are enough of them.
+        weight: how much it counts when weights of terms are fitted, above 0; figures count each example once.
     """
 
     id: str
@@ -38,11 +39,36 @@ class Example:
     labels: frozenset[str]
     unknown: frozenset[str]
     source: str = ""
+    weight: float = 1.0
 
     @property
     def digest(self) -> str:
         """12 hex digits that tell this text from others: how a model remembers what it learnt from."""
         return hashlib.sha256(self.text.encode("utf-8", "replace")).hexdigest()[:12]
+
+
+def with_feedback(examples: Sequence[Example], feedback: Sequence[Example], weight: float) -> tuple[Example, ...]:
+    """
+    Return the examples with what people said of alerts.
+
+    Where both have the same text, what was said replaces what the example has of these labels and nothing else, in its
+    place and with the weight of feedback; other feedback comes behind.
+
+    Args:
+        examples: of a corpus.
+        feedback: made of what people said; most of its labels are unknown.
+        weight: of every example that feedback went into.
+    """
+    said = {item.digest: item for item in feedback}
+    merged = []
+    for example in examples:
+        later = said.pop(example.digest, None)
+        if later is not None:
+            labels = later.labels | (example.labels & later.unknown)
+            unknown = example.unknown & later.unknown
+            example = replace(example, labels=labels, unknown=unknown, weight=weight)  # noqa: PLW2901 - the same text
+        merged.append(example)
+    return (*merged, *(replace(item, weight=weight) for item in said.values()))
 
 
 def parse_example(

@@ -394,7 +394,8 @@ class Ingest:
                     is_late=is_late,
                     now=now,
                 )
-                yield Plan(match, replace(summary, news=added), endpoint, way)
+                number = message_id(scored.article.id, match.rule.id, endpoint)
+                yield Plan(match, replace(summary, news=added, id=number), endpoint, way)
 
     def _worded(
         self, verdicts: "Sequence[tuple[FileVersion, Verdict | _Planned]]"

@@ -14,6 +14,7 @@ from typing import Literal, Protocol, TypeVar
 from classifier.alerts import MessageId
 from classifier.article import ArticleId
 from classifier.delivery import EndpointHealth, Message, Outcome, Rate, Step
+from classifier.feedback import Judged, Judgement, Subject
 from classifier.payloads import Summary
 from classifier.routing import AsideReason
 from classifier.rules import Match
@@ -408,6 +409,28 @@ class Ledger(Protocol):
 
     def story(self, story_id: str, source: str) -> StoryBooks:
         """Return what is known of a story; *source* is not among the files it counts."""
+        ...
+
+    def subjects(self, reference: str) -> Sequence[Subject]:
+        """
+        Return what a person may mean, a few at most.
+
+        Args:
+            reference: the name of a file, which means the article last seen under it; else an alert's id, an
+                article's id, or the beginning of one.
+        """
+        ...
+
+    def judge(self, submission_id: str, judgements: Sequence[Judgement]) -> bool:
+        """
+        Store what a person said; False, and nothing stored, when this submission has been recorded before.
+
+        Nothing that was said before is changed.
+        """
+        ...
+
+    def judged(self) -> Sequence[Judged]:
+        """Return every article that people spoke of, the one first spoken of first, with all they said."""
         ...
 
     def silences(self, now: dt.datetime) -> Sequence[Silence]:

@@ -62,6 +62,14 @@ class _Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
+def _ip_address(value: str) -> str:
+    try:
+        return str(ipaddress.ip_address(value))
+    except ValueError as error:
+        message = "an IP address such as '127.0.0.1' or '::1' needed"
+        raise ValueError(message) from error
+
+
 class FolderSettings(_Table):
     """The watched folder."""
 
@@ -193,14 +201,34 @@ class MonitorSettings(_Table):
     ping_every_s: float = Field(default=60.0, ge=1, le=86_400)
     """Seconds between two of these."""
 
-    @field_validator("host")
-    @classmethod
-    def _address(cls, value: str) -> str:
-        try:
-            return str(ipaddress.ip_address(value))
-        except ValueError as error:
-            message = "an IP address such as '127.0.0.1' or '::1' needed"
-            raise ValueError(message) from error
+    _check_host = field_validator("host")(_ip_address)
+
+
+class FeedbackSettings(_Table):
+    """How others say over HTTP whether alerts were right."""
+
+    port: int | None = Field(default=None, ge=1, le=65_535)
+    """Port that takes signed POSTs to /feedback; without it there is none."""
+    host: str = "127.0.0.1"
+    """IP address to listen on."""
+    secret: SecretStr | None = None
+    """The secret that requests are signed with, whsec_...; several, separated by blanks, are all taken."""
+    secret_env: str | None = None
+    """Environment variable that holds it."""
+    secret_file: Path | None = None
+    """File that holds it."""
+
+    @model_validator(mode="after")
+    def _port_and_secret(self) -> "FeedbackSettings":
+        given = [name for name in ("secret", "secret_env", "secret_file") if getattr(self, name) is not None]
+        if len(given) != (self.port is not None):
+            got = " and ".join(given) or "none"
+            message = f"a port and exactly one of secret, secret_env, secret_file need each other, got {got}"
+            raise ValueError(message)
+        return self
+
+    _check_host = field_validator("host")(_ip_address)
+    _check_variable = field_validator("secret_env")(_checked_variable)
 
 
 class EndpointSettings(_Table):
@@ -300,6 +328,7 @@ class Settings(_Table):
     stories: StoriesSettings = StoriesSettings()
     delivery: DeliverySettings = DeliverySettings()
     monitor: MonitorSettings = MonitorSettings()
+    feedback: FeedbackSettings = FeedbackSettings()
     rule: tuple[dict[str, Any], ...] = ()
     """Rules: id, to, a list of labels per facet of the model, and what the README names beside these."""
     endpoint: tuple[EndpointSettings, ...] = Field(default=(), max_length=MAX_ENDPOINTS)
@@ -343,6 +372,7 @@ class CheckedSettings:
     Attributes:
         paces: endpoint to how often it wants to be told.
         files: what it was read from: the file itself, and those of addresses, secrets, authorities and templates.
+        feedback_keys: any of them may have signed what people say of alerts; none when nothing is taken over HTTP.
     """
 
     path: Path
@@ -353,6 +383,7 @@ class CheckedSettings:
     receivers: tuple[Receiver, ...]
     paces: Mapping[str, Pace]
     files: tuple[Path, ...]
+    feedback_keys: tuple[bytes, ...] = ()
 
 
 def load_settings(
@@ -441,6 +472,9 @@ def parse_settings(
             endpoint = EndpointSettings.model_validate(raw)
             receivers.append(_receiver(endpoint, f"endpoint[{i}]", path.parent, environment, problems))
     ledger_url = _ledger_url(settings.ledger, path.parent, environment, problems) if settings else ""
+    feedback_keys: tuple[bytes, ...] = ()
+    if settings is not None and settings.feedback.port is not None and is_sending:
+        feedback_keys = _feedback_keys(settings.feedback, path.parent, environment, problems)
     if problems or settings is None:
         raise ConfigError(str(path), tuple(problems))
     return CheckedSettings(
@@ -459,7 +493,9 @@ def parse_settings(
                 for file in (item.url_file, item.secret_file, item.ca_file, item.template)
                 if file
             ),
+            *([path.parent / settings.feedback.secret_file] if settings.feedback.secret_file else []),
         ),
+        feedback_keys=feedback_keys,
     )
 
 
@@ -539,11 +575,25 @@ def _endpoints_told(settings: Settings | None) -> Iterator[tuple[str, str]]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Books:
-    """What commands need that only look at the ledger: no model, no address, no secret."""
+    """
+    What commands need that only look at the ledger: no address, no secret, and the model only where it lies.
+
+    Attributes:
+        folder: absolute.
+        model: absolute; None for the bundled one.
+        rule_ids: in the order of the file, as far as rules have one.
+        scan_every_s: seconds between two looks at the folder.
+        fresh_within_s: as in the settings.
+    """
 
     ledger_url: str = field(repr=False)
     endpoint_ids: tuple[str, ...]
     ops_to: tuple[str, ...]
+    folder: Path
+    model: Path | None
+    rule_ids: tuple[str, ...]
+    scan_every_s: float
+    fresh_within_s: float | None
 
 
 def load_books(path: Path | str, environment: Mapping[str, str] = os.environ) -> Books:
@@ -569,6 +619,11 @@ def load_books(path: Path | str, environment: Mapping[str, str] = os.environ) ->
         ledger_url=ledger_url,
         endpoint_ids=tuple(endpoint.id for endpoint in settings.endpoint),
         ops_to=settings.delivery.ops_to,
+        folder=path.parent / settings.folder.path,
+        model=path.parent / settings.model.path if settings.model.path else None,
+        rule_ids=tuple(rule["id"] for rule in settings.rule if isinstance(rule.get("id"), str)),
+        scan_every_s=settings.folder.scan_every_s,
+        fresh_within_s=settings.monitor.fresh_within_s,
     )
 
 
@@ -625,6 +680,7 @@ def _known_keys(location: tuple[str | int, ...]) -> list[str]:
         "stories": StoriesSettings,
         "delivery": DeliverySettings,
         "monitor": MonitorSettings,
+        "feedback": FeedbackSettings,
         "endpoint": EndpointSettings,
     }
     table = tables.get(str(location[0]), Settings) if len(location) > 1 else Settings
@@ -668,6 +724,15 @@ def _ledger_url(ledger: LedgerSettings, base: Path, environment: Mapping[str, st
     given = ledger.url if ledger.url_env is None and ledger.url_file is None else None
     place = _Place("ledger", base, environment, problems)
     return _absolute_sqlite(_look_up("url", given, ledger.url_env, ledger.url_file, place), base)
+
+
+def _feedback_keys(
+    feedback: FeedbackSettings, base: Path, environment: Mapping[str, str], problems: list[Problem]
+) -> tuple[bytes, ...]:
+    given = feedback.secret.get_secret_value() if feedback.secret is not None else None
+    place = _Place("feedback", base, environment, problems)
+    secrets = _look_up("secret", given, feedback.secret_env, feedback.secret_file, place)
+    return _keys(secrets, "feedback.secret", problems)
 
 
 def _receiver(

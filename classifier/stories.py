@@ -19,6 +19,9 @@ only; in Chinese no names are known, only wording and numbers tell two towns apa
 MinHash is Broder's ("On the resemblance and containment of documents", 1997) with the multiply-add-shift hashing of
 Dietzfelbinger (1996). It is written out here because signatures outlive library versions: the fast library (rensa)
 changed its values between two releases, the other one (datasketch) loads SciPy, which takes over a second.
+
+Longer than most modules because signing and comparing read a text in the same way, pairs, names, numbers and sentences:
+apart, each would need the other's insides.
 """
 
 import hashlib

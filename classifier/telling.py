@@ -82,6 +82,58 @@ class StoryBooks:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StoryRow:
+    """
+    One story in a list.
+
+    Attributes:
+        id: of the article that told it first.
+        title: of that article.
+        last_at: aware, UTC: when the last article of it came.
+        n_articles: articles that tell it.
+        n_files: their files.
+        n_alerts: messages made because of them.
+        n_held: alerts that nobody was sent.
+    """
+
+    id: str
+    title: str
+    last_at: dt.datetime
+    n_articles: int
+    n_files: int
+    n_alerts: int
+    n_held: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToldAlert:
+    """
+    One alert that an article of a story made, or would have.
+
+    Attributes:
+        alert_id: the ``webhook-id``; None for one that nobody was sent.
+        what: the state of the message, or why there is none.
+    """
+
+    rule_id: str
+    endpoint_id: str
+    alert_id: str | None
+    what: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoryMember:
+    """One article of a story, with its files and its alerts, those held back last."""
+
+    story_id: str
+    article_id: str
+    title: str
+    at: dt.datetime
+    paths: tuple[str, ...]
+    alerts: tuple[ToldAlert, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
     """
     Where an article stands among those seen before.

@@ -263,6 +263,7 @@ class _Data:
 
     Attributes:
         folds: int64 of shape (n_own,): which fold an example belongs to.
+        weights: float64 of shape (n_texts,): how much each counts in a fit; None when all count the same.
     """
 
     counts: TermCounts
@@ -270,6 +271,7 @@ class _Data:
     known: NDArray[np.bool_]
     folds: NDArray[np.int64]
     n_own: int
+    weights: NDArray[np.float64] | None
 
     @classmethod
     def gather(
@@ -285,22 +287,30 @@ class _Data:
         rows = [*examples, *background]
         positive, known = truth_table(rows, labels)
         counts = TermCounts.of([row.text for row in rows], lexicon, spec.ngram_range or WORDS, spec.min_df)
-        return cls(counts, positive, known, folds, len(examples))
+        weights = np.array([row.weight for row in rows])
+        return cls(counts, positive, known, folds, len(examples), None if (weights == 1.0).all() else weights)
+
+    def truth(self, rows: NDArray[np.int64], column: int) -> "_Truth":
+        """Return what is known of one label in some of the texts."""
+        weights = None if self.weights is None else self.weights[rows]
+        return self.positive[rows, column], self.known[rows, column], weights
 
 
 def _with_relevance(data: _Data, spec: TrainingSpec) -> _Data:
     """
     Return the data with one more column: does the text have any label?
 
-    Unknown of background, which shows no off-topic texts of the genre, and of all when too few examples have none.
+    Unknown of background, which shows no off-topic texts of the genre; of texts without a label most of whose labels
+    are unknown; and of all when too few examples have none.
     """
     has_any = data.positive.any(axis=1)
     is_own = np.arange(len(data.positive)) < data.n_own
-    is_enough = int((~has_any & is_own).sum()) >= spec.relevance_min_negatives
+    is_decided = is_own & (has_any | (data.known.mean(axis=1) >= 0.5))  # noqa: PLR2004 - half of the labels
+    is_enough = int((~has_any & is_decided).sum()) >= spec.relevance_min_negatives
     return replace(
         data,
         positive=np.column_stack([data.positive, has_any]),
-        known=np.column_stack([data.known, is_own & is_enough]),
+        known=np.column_stack([data.known, is_decided & is_enough]),
     )
 
 
@@ -369,9 +379,9 @@ def _fit(
     jobs = (
         delayed(_fit_label)(
             matrix,
-            (data.positive[rows, k], data.known[rows, k]),
+            data.truth(rows, k),
             background,
-            (data.positive[others, k], data.known[others, k]),
+            data.truth(others, k),
             spec,
         )
         for k in range(data.positive.shape[1])
@@ -383,7 +393,8 @@ def _fit(
     return weighing, np.stack(coefficients, axis=1), np.array(intercepts)
 
 
-_Truth = tuple[NDArray[np.bool_], NDArray[np.bool_]]  # is positive, is known; of shape (n_texts,) each
+# Is positive, is known, weight (None: all the same); of shape (n_texts,) each.
+_Truth = tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.float64] | None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -393,12 +404,14 @@ class _Labelled:
     matrix: csr_matrix
     target: NDArray[np.bool_]
     known: NDArray[np.bool_]
+    weights: NDArray[np.float64] | None
 
     def known_rows(self) -> "_Labelled":
         """Return what is known: a copy, made where it is needed; all labels share one matrix on the way."""
         if self.known.all():
             return self
-        return _Labelled(self.matrix[self.known], self.target[self.known], self.known[self.known])
+        weights = None if self.weights is None else self.weights[self.known]
+        return _Labelled(self.matrix[self.known], self.target[self.known], self.known[self.known], weights)
 
     @property
     def is_one_sided(self) -> bool:
@@ -423,25 +436,23 @@ def _fit_label(
     if own.is_one_sided:  # a fold can lose all positives of a rare label: no evidence either way
         return np.zeros(own.matrix.shape[1]), -4.0
     if background.is_one_sided:
-        return _regress(own.matrix, own.target, spec.inverse_regularisation, spec.ratio_power)
-    prior, _ = _regress(background.matrix, background.target, spec.background_inverse_regularisation, spec.ratio_power)
+        return _regress(own, spec.inverse_regularisation, spec.ratio_power)
+    prior, _ = _regress(background, spec.background_inverse_regularisation, spec.ratio_power)
     opinion = own.matrix @ prior
     prior *= spec.background_scale / max(float(opinion.std()), 1e-9)
-    coefficients, intercept = _regress(
-        own.matrix, own.target, spec.inverse_regularisation, spec.ratio_power, own.matrix @ prior
-    )
+    coefficients, intercept = _regress(own, spec.inverse_regularisation, spec.ratio_power, own.matrix @ prior)
     # An opinion that is wrong more often than right is chance, not knowledge.
     return coefficients[:-1] + max(float(coefficients[-1]), 0.0) * prior, intercept
 
 
 def _regress(
-    matrix: csr_matrix,
-    target: NDArray[np.bool_],
+    texts: _Labelled,
     inverse_regularisation: float,
     ratio_power: float,
     opinion: NDArray[np.float64] | None = None,
 ) -> tuple[NDArray[np.float64], float]:
     """Return coefficients and intercept; the last coefficient is that of the *opinion* when there is one."""
+    matrix, target = texts.matrix, texts.target
     scale = np.abs(_log_count_ratio(matrix, target)) ** ratio_power
     scaled = csr_matrix((matrix.data * scale[matrix.indices], matrix.indices, matrix.indptr), matrix.shape)
     if opinion is not None:
@@ -461,7 +472,7 @@ def _regress(
     with config_context(
         assume_finite=True, skip_parameter_validation=True
     ):  # a fifth of the time of so many small fits
-        regression.fit(scaled, target)
+        regression.fit(scaled, target, sample_weight=texts.weights)
     return regression.coef_[0] * scale, float(regression.intercept_[0])
 
 

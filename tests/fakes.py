@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from classifier.alerts import MessageId
+from classifier.alerts import MessageId, message_id
 from classifier.delivery import (
     Dead,
     Delivered,
@@ -20,6 +20,7 @@ from classifier.delivery import (
     RetryAt,
     Step,
 )
+from classifier.feedback import Judged, Judgement, Subject
 from classifier.ports import (
     Aside,
     Audit,
@@ -119,14 +120,17 @@ class FakeLedger:
         self.healths: dict[str, EndpointHealth] = {}
         self.matched_at: dict[tuple[str, str], dt.datetime] = {}
         self.article_of: dict[MessageId, str] = {}
+        self.rule_of: dict[MessageId, str | None] = {}
         self.recorded_at: dict[FileVersion, dt.datetime] = {}
         self.tellings: list[tuple[Kin, dt.datetime]] = []
-        self.paths: set[tuple[str, str]] = set()
+        self.paths: dict[tuple[str, str], None] = {}
         self.told: dict[tuple[str, str, str], Told] = {}
         self.held: list[tuple[str, Held]] = []
         self.in_force: list[Silence] = []
         self.aside: list[_Aside] = []
         self.n_endpoints: Counter[tuple[str, str]] = Counter()
+        self.verdicts: dict[str, Scored] = {}
+        self.submissions: dict[str, list[Judgement]] = {}
         self._rows: dict[MessageId, _Row] = {}
         self._retired: dict[str, dict[str, dt.datetime]] = {}
         self._tokens = 0
@@ -163,6 +167,7 @@ class FakeLedger:
             case Scored() if verdict.article.id not in self.articles:
                 self.files[file] = ("scored", None)
                 self.articles.add(verdict.article.id)
+                self.verdicts[verdict.article.id] = verdict
                 for match in verdict.matches:
                     own = [message for message in verdict.messages if message.rule_id == match.rule.id]
                     self.matches[verdict.article.id, match.rule.id] = len(own)
@@ -170,7 +175,7 @@ class FakeLedger:
                     self.n_endpoints[verdict.article.id, match.rule.id] = len(match.to)
                 self._record_story(verdict, now)
                 for message in verdict.messages:
-                    self.article_of[message.id] = verdict.article.id
+                    self.article_of[message.id], self.rule_of[message.id] = verdict.article.id, message.rule_id
                     self._rows[message.id] = _Row(
                         message, now, due_at=max(now, message.not_before or now), scheduled_at=now
                     )
@@ -182,7 +187,8 @@ class FakeLedger:
                 self.files[file] = ("rejected", verdict.reason)
         if not isinstance(verdict, Rejected):
             article_id = verdict.article.id if isinstance(verdict, Scored) else verdict.sha256
-            self.paths.add((file.path, article_id))
+            self.paths.pop((file.path, article_id), None)
+            self.paths[file.path, article_id] = None
         self.newest_at = max(now, self.newest_at or now)
         self.recorded_at[file] = now
         return self.files[file][0]
@@ -192,6 +198,8 @@ class FakeLedger:
         for item in scored.aside:
             number = len(self.aside) + 1
             self.aside.append(_Aside(item, scored.article.id, scored.story_id or scored.article.id, now, number))
+            alert_id = message_id(scored.article.id, item.rule_id, item.endpoint_id)
+            self.article_of[alert_id], self.rule_of[alert_id] = scored.article.id, item.rule_id
         if scored.telling is None or scored.story_id is None:
             return
         self.tellings.append((Kin(telling=scored.telling, story_id=scored.story_id), now))
@@ -216,6 +224,58 @@ class FakeLedger:
         paths = {path for path, article_id in self.paths if article_id in ids and path != source}
         books = {key[1:]: value for key, value in self.told.items() if key[0] == story_id}
         return StoryBooks(n_files=len(paths), told=books)
+
+    def subjects(self, reference: str) -> Sequence[Subject]:
+        """Look through all."""
+        if named := [article_id for path, article_id in self.paths if path == reference]:
+            return [self._subject(named[-1])]
+        if len(reference) < 6 or (reference.startswith("msg_") and len(reference) < 10):
+            return []
+        alerts = sorted(key for key in self.article_of if key.startswith(reference))
+        if alerts:
+            exact = [key for key in alerts if key == reference]
+            return [self._subject(self.article_of[key], key) for key in (exact or alerts)[:5]]
+        return [self._subject(key) for key in sorted(self.articles) if key.startswith(reference)][:5]
+
+    def _subject(self, article_id: str, alert_id: MessageId | None = None) -> Subject:
+        verdict = self.verdicts[article_id]
+        rule_id = self.rule_of[alert_id] if alert_id else None
+        met = [match for match in verdict.matches if rule_id in {None, match.rule.id}]
+        return Subject(
+            article_id=article_id,
+            title=verdict.article.title,
+            paths=self._paths(article_id),
+            tags=verdict.tags,
+            model=verdict.model,
+            alert_id=alert_id,
+            rule_id=met[0].rule.id if len(met) == 1 else None,
+            matched=tuple(tag.label for tag in met[0].reasons) if len(met) == 1 else (),
+        )
+
+    def _paths(self, article_id: str) -> tuple[str, ...]:
+        return tuple(path for path, known in self.paths if known == article_id)
+
+    def judge(self, submission_id: str, judgements: Sequence[Judgement]) -> bool:
+        """Keep them."""
+        if submission_id in self.submissions:
+            return False
+        self.submissions[submission_id] = list(judgements)
+        return True
+
+    def judged(self) -> Sequence[Judged]:
+        """Gather by article."""
+        said: dict[str, list[Judgement]] = {}
+        for item in (item for items in self.submissions.values() for item in items):
+            said.setdefault(item.article_id, []).append(item)
+        return [
+            Judged(
+                article_id=key,
+                title=self.verdicts[key].article.title,
+                paths=self._paths(key),
+                judgements=tuple(items),
+            )
+            for key, items in said.items()
+        ]
 
     def silences(self, now: dt.datetime) -> Sequence[Silence]:
         """Return those that have not ended."""
@@ -474,8 +534,8 @@ class FakeLedger:
             if row.settled_at is not None and row.settled_at < before and row.message.rule_id is None
             if row.state == "delivered" and row.message.id not in full
         ]
-        for message_id in empty:
-            del self._rows[message_id]
+        for key in empty:
+            del self._rows[key]
         return len(empty)
 
     def audit(self) -> Audit:

@@ -178,7 +178,7 @@ def save_import(
     files = {output: "".join(lines)}
     if taxonomy is None:
         files[taxonomy_path] = render_taxonomy(used)
-    _write_all(files)
+    write_files(files)
     return Import(
         articles=len(taken),
         unlabelled=unlabelled,
@@ -186,6 +186,36 @@ def save_import(
         splits=dict(splits.most_common()),
         has_new_taxonomy=taxonomy is None,
     )
+
+
+def save_rows(
+    output: Path, rows: Iterable[Mapping[str, object]], taxonomy: Taxonomy, *, is_forced: bool = False
+) -> None:
+    """
+    Write rows of our own making as a corpus.
+
+    Raises:
+        CorpusError: *output* is there, or cannot be written, or a row is at fault.
+    """
+    refuse_overwriting(output, is_forced=is_forced)
+    lines = []
+    for number, row in enumerate(rows, start=1):
+        parse_example(row, taxonomy, source=str(output), line=number)
+        lines.append(json.dumps(row, ensure_ascii=False) + "\n")
+    write_files({output: "".join(lines)})
+
+
+def refuse_overwriting(output: Path, *, is_forced: bool) -> None:
+    """
+    Refuse to write where something is already.
+
+    Raises:
+        CorpusError: *output* is a folder, or there and *is_forced* is not set.
+    """
+    if output.is_dir():
+        raise CorpusError(str(output), "cannot be written: this is a folder")
+    if output.exists() and not is_forced:
+        raise CorpusError(str(output), "is there already; nothing was written; --force replaces it")
 
 
 def render_taxonomy(taxonomy: Taxonomy) -> str:
@@ -393,15 +423,18 @@ def _refuse_overwriting(rows: Sequence[LabelledText], output: Path, taxonomy: Pa
         raise CorpusError(str(output), "this is one of the inputs; write to another file")
     if target == taxonomy.resolve():
         raise CorpusError(str(output), "corpus and taxonomy would be the same file")
-    for path in (output, taxonomy):
-        if path.is_dir():
-            raise CorpusError(str(path), "cannot be written: this is a folder")
-    if output.exists() and not is_forced:
-        raise CorpusError(str(output), "is there already; nothing was written; --force replaces it")
+    if taxonomy.is_dir():
+        raise CorpusError(str(taxonomy), "cannot be written: this is a folder")
+    refuse_overwriting(output, is_forced=is_forced)
 
 
-def _write_all(files: Mapping[Path, str]) -> None:
-    """Write every file beside its place first, then put all in place."""
+def write_files(files: Mapping[Path, str]) -> None:
+    """
+    Write every file beside its place first, then put all in place.
+
+    Raises:
+        CorpusError: one of them cannot be written.
+    """
     for path in files:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -416,7 +449,7 @@ def _write_all(files: Mapping[Path, str]) -> None:
                 stream.flush()
                 os.fsync(stream.fileno())
             if rest:
-                _write_all({other: files[other] for other in rest})
+                write_files({other: files[other] for other in rest})
             draft.replace(path)
     except OSError as error:
         raise CorpusError(str(path), f"cannot be written: {error.strerror or error}") from error

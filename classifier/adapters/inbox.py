@@ -8,6 +8,7 @@ size, times and inode; the look at start-up is the first of the two like any oth
 """
 
 import errno
+import hashlib
 import os
 import re
 import stat
@@ -19,6 +20,7 @@ from fnmatch import translate
 from operator import attrgetter
 from pathlib import Path
 
+from classifier.article import MAX_BYTES
 from classifier.errors import ArticleError
 from classifier.ports import FileVersion, Read, Rejected
 
@@ -176,6 +178,32 @@ class FolderInbox:
         # Gone, something else by now, or trouble that passes (too many open files, a network share): the next look
         # says which.
         return Read(None)
+
+
+def find_page(folder: Path, paths: Iterable[str], sha256: str) -> bytes | None:
+    """
+    Return the bytes of the first of *paths* in *folder* that has this digest; None when none has, or has any more.
+
+    Args:
+        folder: the watched one.
+        paths: as `FileVersion.path`.
+        sha256: 64 hex digits.
+    """
+    for path in paths:
+        try:
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            descriptor = os.open(folder / from_text(path), flags)
+        except OSError:
+            continue
+        try:
+            raw = os.read(descriptor, MAX_BYTES + 1) if stat.S_ISREG(os.fstat(descriptor).st_mode) else b""
+        except OSError:
+            continue
+        finally:
+            os.close(descriptor)
+        if hashlib.sha256(raw).hexdigest() == sha256:
+            return raw
+    return None
 
 
 def _is_same(version: FileVersion, status: os.stat_result) -> bool:

@@ -1,32 +1,23 @@
 """
-``/healthz`` and ``/metrics`` over HTTP, for probes and Prometheus.
+What ``/healthz`` and ``/metrics`` say, to probes and to Prometheus.
 
-Hides: prometheus_client and http.server.
+Hides: prometheus_client.
 Keeps: what is served are counts, ages, names of states, ids of endpoints and of the model: no text of an article, no
 file name, no address, no secret. A request touches neither folder nor ledger, so that asking is cheap and never hangs
-with them. A client may open few connections and hold each for a few seconds only.
+with them.
 """
 
-import json
-import socket
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 
-from classifier.errors import ConfigError, Problem
+from classifier.exchange import Asked, Reply, json_reply
 from classifier.health import MEANING, Health
 from classifier.ports import Duplicate, Queue, Rejected, Scored, Verdict
 
-MAX_CONNECTIONS = 16
-MAX_SECONDS = 5.0  # for one request, whatever the client does
-_Answer = Callable[[str], tuple[HTTPStatus, str, bytes]]
-_Request = socket.socket | tuple[bytes, socket.socket]
 _SCORE_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
@@ -114,114 +105,23 @@ class Monitor:
             self._queued.labels(endpoint_id).set(item.pending)
             self._due_age.labels(endpoint_id).set(item.oldest_due_s)
 
-    @contextmanager
-    def serving(self, host: str, port: int) -> Iterator[int]:
-        """
-        Answer requests until the end of the context; gives the port, for 0 the one that was free.
-
-        Raises:
-            ConfigError: the address cannot be listened on.
-        """
-        try:
-            server = _Server((host, port), self._answer)
-        except OSError as error:
-            raise ConfigError(
-                "settings",
-                (Problem("monitor.port", f"cannot listen on port {port} of {host}: {error.strerror or error}"),),
-            ) from error
-        thread = threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True, name="monitor")
-        thread.start()
-        try:
-            yield server.server_address[1]
-        finally:
-            server.shutdown()
-            server.server_close()
-            thread.join()
-
-    def _answer(self, path: str) -> tuple[HTTPStatus, str, bytes]:
-        """Return status, content type and body."""
-        match path.partition("?")[0]:
+    def answer(self, asked: Asked) -> Reply:
+        """Answer a request for one of the two."""
+        if asked.method == "POST":
+            return json_reply(
+                HTTPStatus.METHOD_NOT_ALLOWED, {"error": "there is nothing to post to"}, allow="GET, HEAD"
+            )
+        match asked.path:
             case "/healthz":
                 reasons = self._health.reasons()
                 body = {
                     "status": "failing" if reasons else "ok",
                     "reasons": [{"reason": str(reason), "meaning": MEANING[reason]} for reason in reasons],
                 }
-                status = HTTPStatus.SERVICE_UNAVAILABLE if reasons else HTTPStatus.OK
-                return status, "application/json", json.dumps(body).encode() + b"\n"
+                return json_reply(HTTPStatus.SERVICE_UNAVAILABLE if reasons else HTTPStatus.OK, body)
             case "/metrics":
-                return HTTPStatus.OK, CONTENT_TYPE_PLAIN_0_0_4, generate_latest(self._registry)
+                shown = generate_latest(self._registry)
+                return Reply(status=HTTPStatus.OK, content_type=CONTENT_TYPE_PLAIN_0_0_4, body=shown)
             case _:
-                return HTTPStatus.NOT_FOUND, "text/plain", b"/healthz and /metrics are here\n"
-
-
-class _Server(ThreadingHTTPServer):
-    """Answers GET and HEAD, to a few clients at a time, each within a few seconds."""
-
-    daemon_threads = True
-    block_on_close = False
-    request_queue_size = MAX_CONNECTIONS
-
-    def __init__(self, address: tuple[str, int], answer: _Answer) -> None:
-        self.answer = answer
-        self._free = threading.BoundedSemaphore(MAX_CONNECTIONS)
-        if ":" in address[0]:
-            self.address_family = socket.AF_INET6
-        super().__init__(address, _Handler)
-
-    def process_request(self, request: _Request, client_address: object) -> None:
-        """Answer in a thread of its own, unless all are taken."""
-        if not self._free.acquire(blocking=False):
-            self.shutdown_request(request)
-            return
-        try:
-            super().process_request(request, client_address)
-        except BaseException:
-            self._free.release()
-            raise
-
-    def process_request_thread(self, request: _Request, client_address: object) -> None:
-        """Answer, and cut off who takes too long, by reading or by writing."""
-        clock = threading.Timer(MAX_SECONDS, _hang_up, (request,))
-        clock.daemon = True
-        clock.start()
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            clock.cancel()
-            self._free.release()
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Say nothing: a client that goes away, or that is cut off, is no event."""
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: _Server
-    timeout = MAX_SECONDS
-    server_version = "classifier"
-    sys_version = ""
-
-    def do_GET(self) -> None:
-        self._reply(is_whole=True)
-
-    def do_HEAD(self) -> None:
-        self._reply(is_whole=False)
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name is http.server's
-        pass
-
-    def _reply(self, *, is_whole: bool) -> None:
-        status, content_type, body = self.server.answer(self.path)
-        self.send_response(status)
-        self.send_header("content-type", content_type)
-        self.send_header("content-length", str(len(body)))
-        self.send_header("cache-control", "no-store")
-        self.end_headers()
-        if is_whole:
-            self.wfile.write(body)
-
-
-def _hang_up(request: _Request) -> None:
-    connection = request if isinstance(request, socket.socket) else request[1]
-    with suppress(OSError):
-        connection.shutdown(socket.SHUT_RDWR)
+                text = b"/healthz and /metrics are here\n"
+                return Reply(status=HTTPStatus.NOT_FOUND, content_type="text/plain", body=text)

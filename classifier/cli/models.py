@@ -50,6 +50,21 @@ KEPT_SHARE = 0.98  # of the old macro F1 that a new model must reach to take its
     help="Labelled texts of another genre: they teach words, with less weight, and decide no limits. May be repeated.",
 )
 @click.option(
+    "--feedback",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="CORPUS",
+    help="What people said of alerts, as `feedback export` writes it. May be repeated.",
+)
+@click.option(
+    "--feedback-weight",
+    default=2.0,
+    show_default=True,
+    type=click.FloatRange(0.0, 100.0, min_open=True),
+    metavar="W",
+    help="An article that people spoke of counts as so many others.",
+)
+@click.option(
     "--lexicon",
     "lexicon_path",
     type=click.Path(path_type=Path),
@@ -73,6 +88,8 @@ def train_command(
     taxonomy_path: Path,
     output: Path,
     background: tuple[Path, ...],
+    feedback: tuple[Path, ...],
+    feedback_weight: float,
     lexicon_path: Path | None,
     notes: Path | None,
     seed: int,
@@ -84,12 +101,15 @@ def train_command(
     """Train a model on labelled articles (JSON lines) and write its folder."""
     from classifier.adapters.corpus import load_corpus, load_lexicon, load_taxonomy  # noqa: PLC0415
     from classifier.evaluation import measure, model_card  # noqa: PLC0415
+    from classifier.examples import with_feedback  # noqa: PLC0415
     from classifier.training import TrainingSpec, train  # noqa: PLC0415
 
     taxonomy = load_taxonomy(taxonomy_path)
     own = [load_corpus(path, taxonomy) for path in corpora]
     others = [load_corpus(path, taxonomy) for path in background]
-    examples = [example for corpus in own for example in corpus.examples]
+    told = [load_corpus(path, taxonomy) for path in feedback]
+    said = [example for corpus in told for example in corpus.examples]
+    examples = with_feedback([example for corpus in own for example in corpus.examples], said, feedback_weight)
     spec = TrainingSpec()
     with progress_bar() as on_progress, workplace(dask):
         training = train(
@@ -105,6 +125,7 @@ def train_command(
     model = training.model
     report = measure(training.decided_scores, examples, model.bands, taxonomy)
     roles = [(corpus, "main") for corpus in own] + [(corpus, "background") for corpus in others]
+    roles += [(corpus, "feedback") for corpus in told]
     facts = {
         "training": {
             "seed": seed,
@@ -113,6 +134,7 @@ def train_command(
                 {"name": c.name, "examples": len(c.examples), "role": role, "sha256": c.sha256} for c, role in roles
             ],
             "positives": training.support,
+            **({"feedback_weight": feedback_weight} if told else {}),
             "digests": [example.digest for corpus, _ in roles for example in corpus.examples],
         },
         "metrics": report.to_record(),

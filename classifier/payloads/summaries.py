@@ -56,6 +56,7 @@ class Summary:
     What is said of one alert; every text in it is clean.
 
     Attributes:
+        id: of the alert, the ``webhook-id`` of its message; None for one that nobody is sent.
         rule_id: the rule the article met.
         rule_version: digest of the rule's conditions.
         article_id: SHA-256 of the file's bytes.
@@ -88,6 +89,7 @@ class Summary:
     created_at: dt.datetime
     is_truncated: bool = False
     news: News | None = None
+    id: str | None = None
 
     @property
     def is_bare(self) -> bool:
@@ -389,26 +391,30 @@ def article_record(article: Article) -> dict[str, Any]:
 def summary_record(summary: Summary) -> dict[str, Any]:
     """Return *summary* as JSON holds it: the ``data`` of the standard message."""
     of_label = {tag.label: tag for tags in summary.tags.values() for tag in tags}
-    return {
-        "rule": {"id": summary.rule_id, "version": summary.rule_version},
-        "article": {
-            "id": summary.article_id,
-            "title": summary.title,
-            "date": summary.date,
-            "source": summary.source,
-            "link": summary.link,
-            "file_name": summary.file_name,
-        },
-        "tags": {facet: [tag_record(tag) for tag in tags] for facet, tags in summary.tags.items()},
-        "matched": list(summary.matched),
-        "evidence": {
-            label: {key: value for key, value in tag_record(of_label[label]).items() if key != "label"}
-            | _evidence_record(evidence)
-            for label, evidence in summary.evidence.items()
-        },
-        "model": summary.model,
-        "truncated": summary.is_truncated,
-    } | ({"story": _news_record(summary.news)} if summary.news else {})
+    return (
+        ({"id": summary.id} if summary.id else {})
+        | {
+            "rule": {"id": summary.rule_id, "version": summary.rule_version},
+            "article": {
+                "id": summary.article_id,
+                "title": summary.title,
+                "date": summary.date,
+                "source": summary.source,
+                "link": summary.link,
+                "file_name": summary.file_name,
+            },
+            "tags": {facet: [tag_record(tag) for tag in tags] for facet, tags in summary.tags.items()},
+            "matched": list(summary.matched),
+            "evidence": {
+                label: {key: value for key, value in tag_record(of_label[label]).items() if key != "label"}
+                | _evidence_record(evidence)
+                for label, evidence in summary.evidence.items()
+            },
+            "model": summary.model,
+            "truncated": summary.is_truncated,
+        }
+        | ({"story": _news_record(summary.news)} if summary.news else {})
+    )
 
 
 def parse_summary(record: Mapping[str, Any], created_at: dt.datetime) -> Summary:
@@ -438,6 +444,7 @@ def parse_summary(record: Mapping[str, Any], created_at: dt.datetime) -> Summary
         created_at=created_at,
         is_truncated=record["truncated"],
         news=_parse_news(record["story"]) if "story" in record else None,
+        id=record.get("id"),
     )
 
 

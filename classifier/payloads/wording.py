@@ -8,7 +8,7 @@ import datetime as dt
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from classifier.alerts import Evidence
+from classifier.alerts import Evidence, short_id
 from classifier.payloads.summaries import Digest, News, Section, Story, Summary
 from classifier.tags import Tag
 
@@ -29,7 +29,7 @@ class Wording:
         reasons: a line per label that met the rule, at most `MAX_REASONS`: score, band, the words for and against it.
         others: a line with the other tags, or that there are no tags at all; else empty.
         quotes: each sentence once, with the labels it carried; strongest first.
-        origin: rule, file and model.
+        origin: the alert's id, rule, file and model.
     """
 
     heading: str
@@ -52,7 +52,8 @@ def word(summary: Summary) -> Wording:
         reasons=tuple(_reason(tag, summary.evidence.get(tag.label)) for tag in reasons),
         others="also " + ", ".join(map(_tag, others)) if others else "" if reasons else "no tags",
         quotes=tuple(_quotes(summary)),
-        origin=(
+        origin=((f"alert {short_id(summary.id)}",) if summary.id else ())
+        + (
             f"rule {summary.rule_id}, version {summary.rule_version}",
             f"file {summary.file_name}",
             f"model {summary.model}",
@@ -100,13 +101,14 @@ def section_heading(section: Section) -> str:
 
 
 def story_lines(story: Story) -> list[str]:
-    """Say what a story is about, below its heading: tags, rules, files, and the strongest sentence if there is one."""
+    """Say what a story is about, below its heading: tags, rules, files, id, and its strongest sentence."""
     lead = story.lead
     rules = list(dict.fromkeys(summary.rule_id for summary in story.summaries))
     named = ", ".join(rules[:MAX_RULES_NAMED]) + (", \u2026" if len(rules) > MAX_RULES_NAMED else "")
     about = [lead.news.kind.replace("_", "-") if lead.news and lead.news.kind != "report" else ""]
     about += [", ".join(map(_tag, lead.reasons)), f"rule {named}"]
     about += [f"seen in {story.n_files} files"] if story.n_files > 1 else [f"file {lead.file_name}"]
+    about += [f"alert {short_id(lead.id)}"] if lead.id else []
     return [" \u00b7 ".join(filter(None, about)), *_quotes(lead)[:1]]
 
 

@@ -155,7 +155,7 @@ def kinds(bodies: Sequence[Any]) -> list[str]:
 # -- schedules and quiet hours ---------------------------------------------------------------------------------------
 
 
-def test_a_daily_digest_tells_everything_once_at_its_time(desk: Desk) -> None:
+def test_u12_a_daily_digest_tells_everything_once_at_its_time(desk: Desk) -> None:
     """Nothing before, one message then, nothing after; stories with their files, sections by sector."""
     desk.endpoints = {"desk": {"digest": "daily 08:00", "timezone": "Asia/Shanghai"}}
     desk.take(1, 2)
@@ -550,6 +550,19 @@ def test_r4_a_silence_takes_what_waits_for_a_digest(clock: FakeClock, tmp_path: 
     assert kinds(desk.send()) == ["digest 4", "digest 2"]
     assert [silence_n for _, silence_n in ledger.all_silences()] == [1, 1]
     ledger.close()
+
+
+def test_an_alert_in_a_digest_has_an_id_that_people_can_speak_of(desk: Desk) -> None:
+    """Before the digest is made and after."""
+    desk.endpoints = {"desk": {"digest": "every 1h"}}
+    desk.at("2026-03-02T12:00:00")
+    desk.take(1)
+    [body] = desk.send()
+    [alert] = body["data"]["sections"][0]["stories"][0]["alerts"]
+    [subject] = desk.ledger.subjects(alert["id"])
+
+    assert (subject.alert_id, subject.rule_id, subject.article_id) == (alert["id"], "r0", alert["article"]["id"])
+    assert subject.matched == tuple(alert["matched"])
 
 
 def test_digests_are_forgotten_with_their_alerts_and_not_before(desk: Desk) -> None:

@@ -16,6 +16,7 @@ from classifier import Abstention, LedgerError, Tags
 from classifier.adapters.ledger import SqlLedger
 from classifier.alerts import MessageId
 from classifier.delivery import Dead, Delivered, Outcome, Rate, Result, RetryAt
+from classifier.feedback import Judgement, Subject, Verdict, judge, settle
 from classifier.ports import Duplicate, Ledger, Queue, Rejected
 
 NOW = dt.datetime(2026, 1, 2, 3, 4, 5, 678_901, tzinfo=dt.UTC)
@@ -218,6 +219,82 @@ def test_a_rate_is_counted_over_all_who_claim(ledger: Ledger) -> None:
     assert ledger.claim("desk", later(1), LEASE, rate) is not None
     assert ledger.due_in_s("wire", later(1), rate) is None
     assert ledger.due_in_s("desk", later(1)) == 0.0
+
+
+# -- what people say -----------------------------------------------------------------------------------------------
+
+
+def say(subject: Subject, verdict: str, *labels: str, seconds: float = 0.0) -> tuple[Judgement, ...]:
+    """Judge as a person does."""
+    known = ("wind", "solar")
+    return judge(subject, Verdict(verdict), labels, known, by="Liu", via="command", note="n", now=later(seconds))
+
+
+def test_an_alert_is_found_by_its_id_its_article_and_its_file(ledger: Ledger) -> None:
+    """By the beginning of an id too; a name that fits several gives them all; one too short gives none."""
+    one, two = scored("one", "desk", "wire"), scored("two", "desk")
+    put(ledger, version_of("a.txt", b"1"), one, NOW)
+    put(ledger, version_of("b.txt", b"2"), two, NOW)
+    put(ledger, version_of("copy.txt", b"1"), Duplicate(sha256=one.article.id), later(1))
+    alert_id = one.messages[0].id
+    [alert] = ledger.subjects(alert_id)
+    [article] = ledger.subjects(one.article.id)
+
+    assert alert == Subject(
+        article_id=one.article.id,
+        title=one.article.title,
+        paths=("a.txt", "copy.txt"),
+        tags=one.tags,
+        model="m@1",
+        alert_id=alert_id,
+        rule_id="r",
+        matched=("wind",),
+    )
+    assert ledger.subjects(alert_id[:11]) == [alert]
+    assert article == replace(alert, alert_id=None)
+    assert list(ledger.subjects(one.article.id[:12])) == list(ledger.subjects("copy.txt")) == [article]
+    assert [item.title for item in ledger.subjects("b.txt")] == [two.article.title]
+    for nobody in ("", "msg_", "msg_%_____", alert_id[:9], one.article.id[:5], "c.txt", "msg_" + "0" * 32):
+        assert list(ledger.subjects(nobody)) == []
+
+
+def test_a_file_name_means_the_article_last_seen_under_it(ledger: Ledger) -> None:
+    """Not the one it has replaced."""
+    put(ledger, version_of("a.txt", b"1"), scored("one", "desk"), NOW)
+    put(ledger, version_of("a.txt", b"22"), scored("two", "desk"), later(1))
+
+    assert [item.title for item in ledger.subjects("a.txt")] == ["two"]
+
+
+def test_an_article_without_alert_can_be_judged(ledger: Ledger) -> None:
+    """That is where labels are missing."""
+    put(ledger, version_of("a.txt", b"1"), scored("one"), NOW)
+    [article] = ledger.subjects("a.txt")
+
+    assert (article.alert_id, article.rule_id, article.matched) == (None, None, ())
+    assert ledger.judge("s1", say(article, "missing", "solar"))
+    assert settle(ledger.judged()[0].judgements) == {"solar": True}
+
+
+def test_every_word_is_kept_and_a_submission_is_recorded_once(ledger: Ledger) -> None:
+    """Whoever contradicts adds a row; whoever repeats the same submission adds none."""
+    put(ledger, version_of("a.txt", b"1"), scored("one", "desk"), NOW)
+    put(ledger, version_of("b.txt", b"2"), scored("two", "desk"), NOW)
+    [one], [two] = ledger.subjects("a.txt"), ledger.subjects("b.txt")
+    first, second, third = say(one, "right"), say(one, "missing", "solar", "wind"), say(one, "wrong", seconds=-9)
+
+    assert ledger.judge("s1", first)
+    assert ledger.judge("s2", say(two, "right"))
+    assert ledger.judge("s3", second)
+    assert ledger.judge("s4", third)  # the clock was set back: said last all the same
+    assert not ledger.judge("s3", say(two, "wrong"))
+    judged = ledger.judged()
+    assert [item.title for item in judged] == ["one", "two"]
+    assert judged[0].judgements == (*first, *second, *third)
+    assert settle(judged[0].judgements) == {"wind": False, "solar": True}
+    assert judged[0].paths == ("a.txt",)
+    assert settle(judged[1].judgements) == {"wind": True}
+    assert ledger.audit().faults == ()
 
 
 # -- SQLite only ---------------------------------------------------------------------------------------------------

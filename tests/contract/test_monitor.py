@@ -10,8 +10,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from classifier import ConfigError, parse_article
-from classifier.adapters import monitor as module
-from classifier.adapters.monitor import MAX_CONNECTIONS, Monitor
+from classifier.adapters import listener as module
+from classifier.adapters.listener import MAX_CONNECTIONS, listening
+from classifier.adapters.monitor import Monitor
 from classifier.errors import LedgerError
 from classifier.health import Health
 from classifier.ports import Duplicate, Headline, Queue, Rejected, Scored
@@ -33,7 +34,7 @@ def monitor(health: Health) -> Monitor:
 @pytest.fixture
 def port(monitor: Monitor) -> Iterator[int]:
     """Serve it on a free port of loopback."""
-    with monitor.serving("127.0.0.1", 0) as port:
+    with listening("monitor.port", "127.0.0.1", 0, monitor.answer) as port:
         yield port
 
 
@@ -133,7 +134,8 @@ def test_o2_healthz_says_200_or_503_with_reasons_and_nothing_else(health: Health
         ("GET", "/", 404),
         ("GET", "/healthz/../../etc/passwd", 404),
         ("HEAD", "/healthz", 200),
-        ("POST", "/healthz", 501),
+        ("POST", "/healthz", 405),
+        ("PUT", "/healthz", 501),
         ("GET", "/" + "x" * 70_000, 414),
     ],
 )
@@ -176,7 +178,7 @@ def test_a_port_that_is_taken_is_a_settings_error(monitor: Monitor, port: int) -
     """With the key to change."""
     with (
         pytest.raises(ConfigError, match=rf"monitor\.port: cannot listen on port {port} of 127\.0\.0\.1"),
-        monitor.serving("127.0.0.1", port),
+        listening("monitor.port", "127.0.0.1", port, monitor.answer),
     ):
         pass
 
@@ -186,7 +188,10 @@ def test_ipv6_is_served_too(monitor: Monitor) -> None:
     if not socket.has_ipv6:
         pytest.skip("this machine has no IPv6")
     try:
-        with monitor.serving("::1", 0) as port, socket.create_connection(("::1", port), timeout=5) as connection:
+        with (
+            listening("monitor.port", "::1", 0, monitor.answer) as port,
+            socket.create_connection(("::1", port), timeout=5) as connection,
+        ):
             connection.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
             assert connection.recv(100).startswith(b"HTTP/1.0 200")
     except ConfigError:

@@ -24,7 +24,6 @@ REST = (
     " Mr. Zang, who drives one of 790 taxis of the port, asked when the office on Haiqu Road would pay."
     " Ms. Liu of the Donggang transport office said that 40 operators had applied before the end of March."
 )
-NEWS = " A second subsidy of 500 yuan pays for wind turbines on the breakwater of Lanshan, she added."
 STORY = "City Pays\n\n" + LEAD.format(300) + REST
 
 

@@ -53,8 +53,10 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if number % 3 == 0:
             telling = make_telling(parse_article(f"{number} {SENTENCES}".encode(), f"{number}.txt"))
             telling = replace(telling, article_id=verdict.article.id)
+            verdict = scored(f"text {number}", "desk", "wire", "ops")
             verdict = replace(
                 verdict,
+                messages=verdict.messages[:2],
                 telling=telling,
                 story_id=verdict.article.id,
                 told={("r", "desk"): frozenset({"wind"})},

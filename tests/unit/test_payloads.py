@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from strategies import any_text, newsy_text
 
 from classifier import Article, ArticleError, Match, Model, Rule, Training, parse_article, parse_rules
-from classifier.alerts import Alert, Evidence, Quote, make_alert, message_id
+from classifier.alerts import Alert, Evidence, Quote, make_alert, message_id, short_id
 from classifier.payloads import (
     FORMATS,
     STANDARD,
@@ -119,19 +119,31 @@ HOSTILE = (
 )
 
 
+def _sent(alert: Alert) -> Summary:
+    """Return what is said of an alert that goes to somebody, and so has an id."""
+    number = message_id(alert.article.id, alert.match.rule.id, "desk")
+    return replace(make_summary(alert), id=number)
+
+
 def _made(form: Format) -> dict[str, object]:
     """Return what a golden file holds: an alert, one with a hostile headline, and a digest of both."""
-    alert = _hand_made()
-    hostile = _hand_made(HOSTILE, name=f"{HOSTILE[:40]}.txt", sentences=(HOSTILE,), score=0.95, term=HOSTILE[:40])
+    alert = _sent(_hand_made())
+    hostile = _sent(
+        _hand_made(HOSTILE, name=f"{HOSTILE[:40]}.txt", sentences=(HOSTILE,), score=0.95, term=HOSTILE[:40])
+    )
     digest = make_digest(
-        [make_summary(alert), make_summary(_hand_made(rule="all")), make_summary(hostile)],
+        [alert, _sent(_hand_made(rule="all")), hostile],
         since=NOW - dt.timedelta(days=1),
         until=NOW,
         story_of=lambda summary: summary.title,
         n_files={"City Pays for Charging Piles": 3},
         n_left_out=2,
     )
-    bodies = {"alert": form.render(alert), "hostile": form.render(hostile), "digest": form.render_digest(digest)}
+    bodies = {
+        "alert": form.render_summary(alert),
+        "hostile": form.render_summary(hostile),
+        "digest": form.render_digest(digest),
+    }
     return {name: json.loads(body) for name, body in bodies.items()}
 
 
@@ -145,7 +157,8 @@ def test_payloads_are_those_of_the_golden_files(name: str) -> None:
 
 def test_standard_of_a_real_model_has_the_same_shape(small_training: Training) -> None:
     """What a model explains has everything the golden file has."""
-    body = json.loads(STANDARD.render(_alert(small_training.model, parse_article(PAGE.encode(), "a.txt"))))
+    alert = _alert(small_training.model, parse_article(PAGE.encode(), "a.txt"))
+    body = json.loads(STANDARD.render_summary(_sent(alert)))
     golden = json.loads((DATA / "standard.json").read_text(encoding="utf-8"))["alert"]
     found, expected = (item["data"]["evidence"] for item in (body, golden))
 
@@ -155,6 +168,21 @@ def test_standard_of_a_real_model_has_the_same_shape(small_training: Training) -
     assert found["charging"].keys() == expected["charging_swapping"].keys()
     for kind in ("sentences", "terms"):
         assert found["charging"][kind][0].keys() == expected["charging_swapping"][kind][0].keys()
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("title", ["City Pays", "x" * 10_000, HOSTILE * 50], ids=["short", "long", "hostile"])
+def test_every_format_shows_the_id_of_an_alert(name: str, title: str) -> None:
+    """However little room there is: a person quotes it to say whether the alert was right; alone and in a digest."""
+    huge = _hand_made(title, sentences=tuple(f"{i} {HOSTILE * 3}" for i in range(3)), name=f"{'n' * 250}.txt")
+    summary = _sent(replace(huge, match=replace(huge.match, rule=replace(huge.match.rule, id="\U0001f50b" * 64))))
+    digest = make_digest([summary], since=NOW, until=NOW)
+    assert summary.id is not None
+
+    for body in (FORMATS[name].render_summary(summary), FORMATS[name].render_digest(digest)):
+        shown = re.sub(r"\\(?=\W|_)", "", " ".join(_strings(json.loads(body))))
+        assert (summary.id if name == "standard" else f"alert {short_id(summary.id)}") in shown
+    assert short_id(summary.id) not in FORMATS[name].render(huge).decode()  # nobody is sent it: there is none
 
 
 def test_render_quotes_the_original(small_training: Training) -> None:

@@ -475,6 +475,7 @@ def test_schema_describes_every_setting() -> None:
         "delivery",
         "stories",
         "monitor",
+        "feedback",
         "rule",
         "endpoint",
     }

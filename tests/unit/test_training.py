@@ -8,7 +8,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from classifier import Bands, CorpusError, Example, Training, TrainingSpec, parse_lexicon, parse_taxonomy, train
+from classifier import (
+    Bands,
+    CorpusError,
+    Example,
+    Model,
+    Taxonomy,
+    Training,
+    TrainingSpec,
+    parse_example,
+    parse_lexicon,
+    parse_taxonomy,
+    train,
+)
+from classifier.examples import with_feedback
 from classifier.training import _deal_folds, decide_bands
 
 TAXONOMY = parse_taxonomy({"facet": [{"id": "sector", "label": [{"id": "wind"}, {"id": "solar"}]}]})
@@ -169,3 +182,112 @@ def test_deal_folds_keeps_sources_together_when_there_are_enough() -> None:
     assert sorted(set(folds.tolist())) == [0, 1, 2, 3, 4]
     assert np.bincount(_deal_folds(["one"] * 60, 5, seed=1)).tolist() == [12] * 5
     assert len(_deal_folds([], 5, seed=1)) == 0
+
+
+# -- feedback --------------------------------------------------------------------------------------------------------
+
+_SPEC = TrainingSpec(min_df=1, n_jobs=1, ngram_range=(1, 1))
+_SAID = "The ferry terminal charges ships: a regatta of barges moors at the quay"
+
+
+def _corpus(taxonomy: Taxonomy) -> list[Example]:
+    """Return a few dozen sentences about charging, wind, subsidies and nothing of these."""
+    phrases = {
+        "charging": "charging piles stand beside the road",
+        "wind": "turbines turn above the sea",
+        "": "rain fell",
+    }
+    money = {"subsidy": "a subsidy is paid", "plan": "the plan sets goals"}
+    rows: list[Example] = []
+    for n, opening in enumerate("Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()):
+        for sector, said in phrases.items():
+            for policy, paid in money.items():
+                row: dict[str, object] = {
+                    "id": f"{n}{sector}{policy}",
+                    "text": f"{opening}: {said}, {paid}, number {'abcdefg'[n]}",
+                }
+                labels = {"sectors": [sector] if sector else [], "policy_types": [policy] if sector else []}
+                rows.append(parse_example(row | labels, taxonomy))
+    return rows
+
+
+def _told(taxonomy: Taxonomy, **known: bool) -> list[Example]:
+    """Return an article of which people said so much."""
+    unknown = frozenset(taxonomy.label_ids) - known.keys()
+    labels = frozenset(label for label, is_given in known.items() if is_given)
+    return [Example(id="said", text=_SAID, labels=labels, unknown=unknown, source="feedback")]
+
+
+def _trained(taxonomy: Taxonomy, weight: float = 2.0, **known: bool) -> Model:
+    """Return a model that learnt from a corpus and from what people said."""
+    examples = with_feedback(_corpus(taxonomy), _told(taxonomy, **known), weight)
+    return train(examples, taxonomy, spec=_SPEC, seed=1).model
+
+
+def _score(model: Model, label: str) -> float:
+    """Return the score of the text people spoke of."""
+    return model.score([_SAID]).row(0)[label]
+
+
+def _direction(model: Model, label: str) -> dict[str, float]:
+    """Return what each term says for a label, whatever the calibration, in which labels lean on each other."""
+    weights = model.weights[:, model.labels.index(label)]
+    return dict(zip(model.vectorizer.terms, weights / np.linalg.norm(weights), strict=True))
+
+
+@pytest.fixture(scope="module")
+def few_labels() -> Taxonomy:
+    """Return three facets; nothing carries a label of the last."""
+    return parse_taxonomy(
+        {
+            "facet": [
+                {"id": "sector", "label": [{"id": "charging"}, {"id": "wind"}]},
+                {"id": "policy_type", "label": [{"id": "subsidy"}, {"id": "plan"}]},
+            ]
+        }
+    )
+
+
+def test_feedback_moves_the_label_it_is_about(few_labels: Taxonomy) -> None:
+    """Up or down, and further the more it counts."""
+    nothing, wrong = _trained(few_labels), _trained(few_labels, charging=False)
+    right, heavy = _trained(few_labels, charging=True), _trained(few_labels, 20.0, charging=True)
+    scores = [_score(model, "charging") for model in (wrong, nothing, right, heavy)]
+
+    assert scores == sorted(set(scores))
+    assert wrong.relevance_intercept == nothing.relevance_intercept  # one label wrong makes no article off-topic
+
+
+def test_labels_nobody_spoke_of_contribute_nothing(few_labels: Taxonomy) -> None:
+    """Words speak for them as before, whatever was said of another label; had they become negatives it would show."""
+    nothing, right = _trained(few_labels), _trained(few_labels, 20.0, charging=True)
+    for label in ("wind", "subsidy", "plan"):
+        assert _direction(right, label) == pytest.approx(_direction(nothing, label), abs=2e-3)
+        negative = _direction(_trained(few_labels, 20.0, **{"charging": True, label: False}), label)
+        assert negative != pytest.approx(_direction(nothing, label), abs=2e-2)
+
+
+def test_feedback_about_a_text_of_the_corpus_replaces_what_it_speaks_of(few_labels: Taxonomy) -> None:
+    """Label by label; an article does not stand twice."""
+    corpus = [
+        Example(id="a", text="A", labels=frozenset({"wind", "plan"}), unknown=frozenset({"subsidy"})),
+        Example(id="b", text="B", labels=frozenset(), unknown=frozenset()),
+    ]
+    told = [
+        Example(id="said", text="A", labels=frozenset({"subsidy"}), unknown=frozenset({"charging", "plan"})),
+        Example(id="new", text="C", labels=frozenset(), unknown=frozenset({"plan"})),
+    ]
+
+    assert with_feedback(corpus, told, 3.0) == (
+        replace(corpus[0], labels=frozenset({"subsidy", "plan"}), unknown=frozenset(), weight=3.0),
+        corpus[1],
+        replace(told[1], weight=3.0),
+    )
+
+
+def test_without_feedback_its_weight_changes_nothing(few_labels: Taxonomy) -> None:
+    """Byte for byte."""
+    corpus = _corpus(few_labels)
+    models = [train(items, few_labels, spec=_SPEC).model for items in (corpus, with_feedback(corpus, (), 5.0))]
+
+    assert models[0].id == models[1].id

@@ -19,6 +19,8 @@ from classifier.adapters.ledger import (
     deliveries,
     digests,
     endpoint_states,
+    opinions,
+    overviews,
     recording,
     retention,
     sharing,
@@ -30,6 +32,7 @@ from classifier.adapters.ledger.database import Database, Turn, check_url, sqlit
 from classifier.alerts import MessageId
 from classifier.backtest import Past
 from classifier.delivery import EndpointHealth, Message, Outcome, Rate, Step
+from classifier.feedback import Judged, Judgement, Subject
 from classifier.ports import (
     AsideRow,
     Audit,
@@ -47,7 +50,8 @@ from classifier.ports import (
     no_checkpoint,
 )
 from classifier.silences import Silence
-from classifier.telling import Kin, StoryBooks, Telling
+from classifier.status import Overview
+from classifier.telling import Kin, StoryBooks, StoryMember, StoryRow, Telling
 
 __all__ = ["SqlLedger", "check_url", "copy_ledger", "sqlite_file"]
 
@@ -143,6 +147,33 @@ class SqlLedger:
         """Return what is known of a story; *source* is not among the files it counts."""
         with self._database.reading() as connection:
             return tellings.story(connection, story_id, source)
+
+    def stories(self, since: dt.datetime, limit: int) -> Sequence[StoryRow]:
+        """Return the stories told since then, the one told last first."""
+        with self._database.reading() as connection:
+            return overviews.stories(connection, since, limit)
+
+    def story_members(self, name: str) -> Sequence[StoryMember]:
+        """Return the articles of the one story that *name* can mean, as for `stories_named`; the first told first."""
+        with self._database.reading() as connection:
+            return overviews.story_members(connection, name)
+
+    # -- what people say of it ---------------------------------------------------------------------------------------
+
+    def subjects(self, reference: str) -> Sequence[Subject]:
+        """Return what a person may mean by a file name, an alert's id, an article's id, or the beginning of an id."""
+        with self._database.reading() as connection:
+            return opinions.subjects(connection, reference)
+
+    def judge(self, submission_id: str, judgements: Sequence[Judgement]) -> bool:
+        """Store what a person said; False, and nothing stored, when this submission has been recorded before."""
+        with self._database.writing() as connection:
+            return opinions.judge(connection, submission_id, judgements)
+
+    def judged(self) -> Sequence[Judged]:
+        """Return every article that people spoke of, the one first spoken of first, with all they said."""
+        with self._database.reading() as connection:
+            return opinions.judged(connection)
 
     # -- what is held back -------------------------------------------------------------------------------------------
 
@@ -300,6 +331,16 @@ class SqlLedger:
             self._checkpoint("pruning")
         self._checkpoint("pruned")
         return forgotten
+
+    def scan_ended(self, now: dt.datetime) -> None:
+        """Remember that the folder has been looked at to the end."""
+        with self._database.writing() as connection:
+            overviews.mark(connection, overviews.SCAN, now)
+
+    def overview(self, midnight: dt.datetime, week: dt.datetime) -> Overview:
+        """Return what happened since *midnight*, and since *week*."""
+        with self._database.reading() as connection:
+            return overviews.overview(connection, midnight, week)
 
     def audit(self) -> Audit:
         """Count everything and check that it adds up."""

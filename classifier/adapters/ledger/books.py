@@ -75,7 +75,7 @@ def history(connection: sa.Connection, since: dt.datetime | None) -> Sequence[Pa
             article_id=row.id,
             title=row.title,
             at=row.scored_at,
-            tags=_read_tags(row.tags, row.abstained),
+            tags=read_tags(row.tags, row.abstained),
             text="",
             model=row.model,
             story_id=row.story_id,
@@ -90,7 +90,8 @@ def newest_file_at(connection: sa.Connection) -> dt.datetime | None:
     return found
 
 
-def _read_tags(text: str, abstained: str | None) -> Tags:
+def read_tags(text: str, abstained: str | None) -> Tags:
+    """Return the tags that `articles.tags` and `articles.abstained` hold."""
     by_facet = {
         facet: tuple(Tag(record["label"], record["score"], Band(record["band"])) for record in records)
         for facet, records in json.loads(text).items()

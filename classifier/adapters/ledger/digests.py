@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from classifier.adapters.ledger.deliveries import CLOCK_SLACK, is_closed
 from classifier.adapters.ledger.schema import UtcDateTime, articles, aside, outbox, outbox_row
-from classifier.alerts import MessageId
+from classifier.alerts import MessageId, message_id
 from classifier.delivery import Message
 from classifier.payloads.summaries import parse_summary, summary_record
 from classifier.ports import Aside, AsideRow, DueDigest, Scored
@@ -24,6 +24,7 @@ def aside_row(scored: Scored, item: Aside, now: dt.datetime) -> dict[str, object
         "rule_id": item.rule_id,
         "endpoint_id": item.endpoint_id,
         "story_id": scored.story_id,
+        "alert_id": message_id(scored.article.id, item.rule_id, item.endpoint_id),
         "summary": json.dumps(summary_record(item.summary), separators=(",", ":")),
         "strength": is_sure + score,
         "reason": item.reason,

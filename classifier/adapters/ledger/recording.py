@@ -123,6 +123,7 @@ class _Rows:
                     "article_id": article.id,
                     "rule_id": match.rule.id,
                     "rule_version": match.rule.version,
+                    "labels": json.dumps([tag.label for tag in match.reasons]),
                     "n_messages": sum(message.rule_id == match.rule.id for message in scored.messages),
                     "n_endpoints": len(match.to),
                     "created_at": self._now,

@@ -97,6 +97,7 @@ matches = sa.Table(
     sa.Column("rule_id", sa.String(64), primary_key=True),
     sa.Column("rule_version", sa.String(8), nullable=False),
     sa.Column("n_messages", sa.Integer, nullable=False),  # so that an audit can tell a lost message from one never made
+    sa.Column("labels", sa.Text),  # JSON: those that met the rule; NULL in rows older than this column
     sa.Column("n_endpoints", sa.Integer, nullable=False),  # each gets a message of its own, or there is a row why not
     sa.Column("created_at", UtcDateTime, nullable=False),
 )
@@ -125,6 +126,7 @@ outbox = sa.Table(
 )
 sa.Index("ix_outbox_open", outbox.c.state, **_where(outbox.c.state != "delivered"))
 sa.Index("ix_outbox_body", outbox.c.settled_at, **_where(sa.func.length(outbox.c.body) > 0))
+sa.Index("ix_files_recorded_at", files.c.recorded_at)
 sa.Index("ix_files_forgettable", files.c.recorded_at, **_where(files.c.state != "scored"))
 sa.Index("ix_matches_created_at", matches.c.created_at)
 
@@ -193,6 +195,7 @@ aside = sa.Table(  # alerts that are told in a digest
     sa.Column("rule_id", sa.String(64), nullable=False),
     sa.Column("endpoint_id", sa.String(64), nullable=False),
     sa.Column("story_id", sa.String(64)),
+    sa.Column("alert_id", sa.String(64), nullable=False, unique=True),  # what people name it by
     sa.Column("summary", sa.Text, nullable=False),  # JSON; empty once the digest's body is forgotten
     sa.Column("strength", sa.Float, nullable=False),  # highest score of a tag that met the rule, and 1 if it is sure
     sa.Column("reason", sa.String(16), nullable=False),
@@ -204,6 +207,34 @@ aside = sa.Table(  # alerts that are told in a digest
 )
 sa.Index("ix_aside_waiting", aside.c.endpoint_id, aside.c.due_at, **_where(aside.c.message_id.is_(None)))
 sa.Index("ix_outbox_made", outbox.c.endpoint_id, outbox.c.created_at, **_where(outbox.c.article_id.is_not(None)))
+
+feedback = sa.Table(  # what people said: never forgotten, never changed
+    "feedback",
+    metadata,
+    sa.Column(
+        "id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True
+    ),  # the last word is the highest
+    sa.Column("submission_id", sa.String(64), nullable=False),  # of a callback its webhook-id
+    sa.Column("position", sa.Integer, nullable=False),  # within the submission
+    sa.Column("article_id", sa.ForeignKey("articles.id"), nullable=False, index=True),
+    sa.Column("alert_id", sa.String(64)),  # no foreign key: the message is forgotten some day
+    sa.Column("rule_id", sa.String(64)),
+    sa.Column("verdict", sa.String(8), nullable=False),
+    sa.Column("label", sa.String(64)),  # NULL for an alert that is wrong in nobody knows which of its labels
+    sa.Column("model", sa.Text, nullable=False),
+    sa.Column("note", sa.Text, nullable=False),
+    sa.Column("given_by", sa.Text, nullable=False),
+    sa.Column("via", sa.String(16), nullable=False),
+    sa.Column("given_at", UtcDateTime, nullable=False),
+    sa.UniqueConstraint("submission_id", "position", name="uq_feedback_submission"),
+)
+
+marks = sa.Table(  # when something happened last
+    "marks",
+    metadata,
+    sa.Column("name", sa.String(32), primary_key=True),
+    sa.Column("at", UtcDateTime, nullable=False),
+)
 
 silences = sa.Table(
     "silences",
@@ -248,6 +279,7 @@ file_claims = sa.Table(  # who is at work on which file, where several daemons s
     sa.Column("owner", sa.String(32), nullable=False),
     sa.Column("until", UtcDateTime, nullable=False),
     sa.Index("ix_file_claims_owner", "owner"),
+    sa.Index("ix_file_claims_until", "until"),
 )
 
 rates = sa.Table(  # how far the tries of an endpoint have used up what its rate allows

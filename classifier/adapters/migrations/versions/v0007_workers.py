@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "v0007"
-down_revision = "v0005"
+down_revision = "v0006"
 branch_labels = None
 depends_on = None
 
@@ -18,6 +18,7 @@ def upgrade() -> None:
         sa.Column("until", sa.BigInteger, nullable=False),
     )
     op.create_index("ix_file_claims_owner", "file_claims", ["owner"])
+    op.create_index("ix_file_claims_until", "file_claims", ["until"])
     op.create_table(
         "rates",
         sa.Column("endpoint_id", sa.String(64), primary_key=True),

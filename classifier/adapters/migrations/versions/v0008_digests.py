@@ -18,6 +18,7 @@ def upgrade() -> None:
         sa.Column("rule_id", sa.String(64), nullable=False),
         sa.Column("endpoint_id", sa.String(64), nullable=False),
         sa.Column("story_id", sa.String(64)),
+        sa.Column("alert_id", sa.String(64), nullable=False, unique=True),
         sa.Column("summary", sa.Text, nullable=False),
         sa.Column("strength", sa.Float, nullable=False),
         sa.Column("reason", sa.String(16), nullable=False),
