@@ -29,7 +29,7 @@ from classifier.adapters.places import MOUNTS, alone_in, alone_with, remote_file
 from classifier.adapters.processes import Processes
 from classifier.adapters.systemd import Notifier
 from classifier.adapters.webhook import Endpoint, HttpSender
-from classifier.alerts import MessageId
+from classifier.alerts import MessageId, kind_of
 from classifier.daemon import Daemon, Work, watched_files
 from classifier.delivery import KEY_OVERLAP, EndpointHealth, EndpointState, Message, Rate, RetryPolicy, fingerprint
 from classifier.errors import ConfigError, LedgerError, Problem
@@ -37,7 +37,7 @@ from classifier.health import Health
 from classifier.logs import event
 from classifier.model import Model
 from classifier.payloads import timestamp
-from classifier.pipeline import BATCH_FILES, Deliver, Ingest, Judge, Prune
+from classifier.pipeline import BATCH_FILES, Deliver, Digests, Ingest, Judge, Prune
 from classifier.ports import Checkpoint, Claim, FileVersion, Rejected, Retention, Scored, Verdict, no_checkpoint
 from classifier.settings import CheckedSettings, Receiver, load_settings
 from classifier.taxonomy import Taxonomy
@@ -195,6 +195,7 @@ def open_app(path: Path | str) -> Iterator[Daemon]:
         def build(checked: CheckedSettings, model: Model, leaving: Sequence[Receiver] = ()) -> Work:
             retired = threading.Event()
             delivery = checked.settings.delivery
+            formats = {item.id: item.format for item in checked.receivers}
 
             def should_stop() -> bool:
                 return stop.is_set() or retired.is_set()
@@ -209,7 +210,9 @@ def open_app(path: Path | str) -> Iterator[Daemon]:
                     max_waiting=delivery.max_waiting,
                     spread=Processes(_cores(), min_items=BACKLOG // BATCH_FILES),
                     clock=utc_now,
-                    formats={item.id: item.format for item in checked.receivers},
+                    formats=formats,
+                    paces=checked.paces,
+                    catch_up=dt.timedelta(seconds=delivery.catch_up_s),
                     lease=dt.timedelta(seconds=delivery.lease_s),
                     cooldown=dt.timedelta(seconds=checked.settings.stories.cooldown_s),
                     story_window=dt.timedelta(seconds=checked.settings.stories.window_s),
@@ -217,6 +220,7 @@ def open_app(path: Path | str) -> Iterator[Daemon]:
                     should_stop=should_stop,
                     on_file=on_file,
                 ),
+                digests=Digests(ledger=ledger, clock=utc_now, formats=formats),
                 deliver=Deliver(
                     ledger=ledger,
                     sender=make_sender(checked, ledger, leaving),
@@ -325,16 +329,20 @@ def _log_file(file: FileVersion, verdict: Verdict) -> None:
                 ", ".join(f"{tag.label} {tag.score:.2f}" for tag in verdict.tags) or verdict.tags.abstained or "no tags"
             )
             _LOG.info(
-                "scored %r: %s; %d alerts",
+                "scored %r: %s; %d alerts%s%s",
                 file.path,
                 labels,
                 len(verdict.messages),
+                f", {len(verdict.aside)} for digests" if verdict.aside else "",
+                f", {len(verdict.held)} held" if verdict.held else "",
                 extra=event(
                     "file_scored",
                     file=file.path,
                     tags={tag.label: round(tag.score, 4) for tag in verdict.tags},
                     abstained=verdict.tags.abstained,
                     messages=len(verdict.messages),
+                    aside=len(verdict.aside),
+                    held=len(verdict.held),
                     model=verdict.model,
                 ),
             )
@@ -372,7 +380,7 @@ def _log_try(claim: Claim, result: str, detail: str) -> None:
         result,
         message.id,
         message.endpoint_id,
-        "notice" if message.rule_id is None else f"rule {message.rule_id!r}",
+        kind_of(message.id) if message.rule_id is None else f"rule {message.rule_id!r}",
         claim.attempts + 1,
         detail,
         extra=event(

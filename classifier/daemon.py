@@ -32,8 +32,9 @@ from classifier.errors import ConfigError, LedgerError, ModelError, Problem
 from classifier.health import MEANING, Alarms, Health, alive_message
 from classifier.logs import event
 from classifier.model import Model
-from classifier.pipeline import Deliver, Ingest, Prune
+from classifier.pipeline import Deliver, Digests, Ingest, Prune
 from classifier.ports import Checkpoint, Clock, no_checkpoint
+from classifier.routing import CATCH_UP
 from classifier.service import CallIn, Job
 from classifier.settings import CheckedSettings, Receiver
 from classifier.status import MARK_EVERY
@@ -62,6 +63,7 @@ class Work:
     checked: CheckedSettings
     model: Model
     ingest: Ingest
+    digests: Digests
     deliver: Deliver
     prune: Prune
     retired: threading.Event
@@ -147,6 +149,8 @@ class Daemon:
         found = self.work.ingest.run()
         self._mark_scan()
         sent: Counter[str] = Counter()
+        for endpoint_id in self.endpoint_ids:  # when it is called next is not known: what was found late goes out now
+            self.work.digests.run(endpoint_id, CATCH_UP.every or dt.timedelta())
         if self.endpoint_ids:
             with ThreadPoolExecutor(len(self.endpoint_ids)) as pool:  # a slow endpoint delays no other
                 for report in pool.map(self.work.deliver.run, self.endpoint_ids):
@@ -213,7 +217,8 @@ class Daemon:
             self._marked_at = now
 
     def deliver(self, endpoint_id: str) -> None:
-        """Send the due messages of one endpoint; leave one that is no longer in the settings when nothing is left."""
+        """Send the due messages of one endpoint, digests among them; leave one that is no longer in the settings."""
+        self.work.digests.run(endpoint_id)
         self.work.deliver.run(endpoint_id)
         leaving = self._leaving.get(endpoint_id)
         if leaving is None or time.monotonic() < leaving.until or endpoint_id in self.ledger.queues(self.clock()):
@@ -438,8 +443,11 @@ def watched_files(checked: CheckedSettings) -> tuple[Path, ...]:
 
 
 def stray_messages(ledger: SqlLedger, endpoint_ids: Sequence[str]) -> dict[str, int]:
-    """Return how many pending messages are for none of *endpoint_ids*, by endpoint: nobody delivers those."""
-    waiting = {endpoint_id: states.get("pending", 0) for endpoint_id, states in ledger.backlog().items()}
+    """Return how many messages and alerts put aside are for none of *endpoint_ids*, by endpoint: nobody sends those."""
+    waiting = {
+        endpoint_id: states.get("pending", 0) + states.get("aside", 0)
+        for endpoint_id, states in ledger.backlog().items()
+    }
     return {name: count for name, count in waiting.items() if count and name not in endpoint_ids}
 
 

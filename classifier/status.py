@@ -28,12 +28,14 @@ class RuleCounts:
         today: articles that met it since midnight.
         week: the same of seven days, today among them.
         sent: messages made because of these, in seven days.
+        aside: alerts put aside for digests, in seven days.
         held: what nobody was told of, in seven days.
     """
 
     today: int = 0
     week: int = 0
     sent: int = 0
+    aside: int = 0
     held: int = 0
 
 
@@ -216,7 +218,14 @@ class Status:
             "untagged_today": overview.untagged,
             "model": overview.model,
             "rules": [
-                {"rule": name, "today": counts.today, "week": counts.week, "sent": counts.sent, "held": counts.held}
+                {
+                    "rule": name,
+                    "today": counts.today,
+                    "week": counts.week,
+                    "sent": counts.sent,
+                    "digests": counts.aside,
+                    "held": counts.held,
+                }
                 for name, counts in self.rules.items()
             ],
             "endpoints": [

@@ -53,7 +53,7 @@ class Telling:
     @property
     def text(self) -> str:
         """`Article.full_text`."""
-        return zlib.decompress(self.packed).decode("utf-8", "surrogatepass")
+        return unpack(self.packed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,6 +160,11 @@ class Place:
     is_correction: bool = False
     added: tuple[str, ...] = ()
     changed: tuple[tuple[str, str], ...] = ()
+
+
+def unpack(packed: bytes) -> str:
+    """Return the text of `Telling.packed`."""
+    return zlib.decompress(packed).decode("utf-8", "surrogatepass")
 
 
 def make_telling(article: Article) -> Telling:

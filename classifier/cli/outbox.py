@@ -58,6 +58,8 @@ def outbox_group() -> None:
 @JSON_OPTION
 def outbox_list_command(config: Path, states: tuple[str, ...], limit: int, *, as_json: bool) -> None:
     """List messages, newest first, with the result of their last try."""
+    from classifier.alerts import kind_of  # noqa: PLC0415
+
     with open_ledger(config) as (ledger, _):
         rows = ledger.outbox(states=states, limit=limit)
     for row in rows:
@@ -77,7 +79,7 @@ def outbox_list_command(config: Path, states: tuple[str, ...], limit: int, *, as
             )
         else:
             due = f", due {row.next_attempt_at:%Y-%m-%d %H:%M:%S}Z" if row.next_attempt_at else ""
-            what = "notice" if row.rule_id is None else f"rule {row.rule_id}"
+            what = kind_of(row.id) if row.rule_id is None else f"rule {row.rule_id}"
             click.echo(f"{row.id}  {row.state}  {row.endpoint_id}  {what}  {row.attempts} tries{due}")
             if row.last_detail:
                 click.echo(f"    {row.last_result}: {row.last_detail}")
@@ -183,13 +185,16 @@ def endpoint_list_command(config: Path, *, as_json: bool) -> None:
                     "paused_until": _moment(health.paused_until),
                     "pending": counts.get("pending", 0),
                     "dead": counts.get("dead", 0),
+                    "for_digests": counts.get("aside", 0),
                 }
             )
         else:
             is_told = is_named or health.state is EndpointState.DISABLED
             state = ", ".join(["not in the settings"] * (not is_named) + [str(health.state)] * is_told)
             since = f" since {_moment(health.changed_at)}" if health.changed_at and is_told else ""
-            click.echo(f"{name}  {state}{since}  {counts.get('pending', 0)} pending, {counts.get('dead', 0)} dead")
+            aside = f", {counts['aside']} alerts wait for a digest" if "aside" in counts else ""
+            counted = f"{counts.get('pending', 0)} pending, {counts.get('dead', 0)} dead{aside}"
+            click.echo(f"{name}  {state}{since}  {counted}")
             if health.reason and is_told:
                 click.echo(f"    {health.reason}")
             if health.failing_since:

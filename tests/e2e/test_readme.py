@@ -96,14 +96,18 @@ def test_tagger_of_the_ray_recipe_tags_a_batch() -> None:
     assert table["policy_types"] == [["subsidy_grant"], []]
 
 
-@pytest.mark.parametrize(("number", "rule"), [(0, "nev-money"), (1, "battery-plans")])
-def test_settings_snippets_are_valid(number: int, rule: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("number", "rules"), [(0, ["nev-money"]), (1, ["battery-plans"]), (2, ["urgent", "background"])]
+)
+def test_settings_snippets_are_valid(
+    number: int, rules: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With the two variables set, as the text says."""
     monkeypatch.setenv("DESK_URL", "https://hooks.example.org/x")
     monkeypatch.setenv("DESK_SECRET", SECRET)
     (tmp_path / "classifier.toml").write_text(_blocks("toml")[number], encoding="utf-8")
 
-    assert [item.id for item in check_settings(tmp_path / "classifier.toml").rules.rules] == [rule]
+    assert [item.id for item in check_settings(tmp_path / "classifier.toml").rules.rules] == rules
 
 
 def test_monitor_snippet_is_valid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from classifier.adapters.ledger import (
     books,
     deliveries,
+    digests,
     endpoint_states,
     opinions,
     overviews,
@@ -33,9 +34,11 @@ from classifier.backtest import Past
 from classifier.delivery import EndpointHealth, Message, Outcome, Rate, Step
 from classifier.feedback import Judged, Judgement, Subject
 from classifier.ports import (
+    AsideRow,
     Audit,
     Checkpoint,
     Claim,
+    DueDigest,
     FileState,
     FileVersion,
     Follow,
@@ -193,8 +196,8 @@ class SqlLedger:
         with self._database.reading() as connection:
             return silences.in_force(connection, now)
 
-    def add_silence(self, silence: Silence) -> Silence:
-        """Store a silence; return it with its number."""
+    def add_silence(self, silence: Silence) -> tuple[Silence, int]:
+        """Store a silence, hold back what waits for a digest and meets it; return it with its number, and how many."""
         with self._database.writing() as connection:
             return silences.add(connection, silence)
 
@@ -261,7 +264,7 @@ class SqlLedger:
             return deliveries.listed(connection, states, limit)
 
     def backlog(self) -> Mapping[str, Mapping[str, int]]:
-        """Count messages by endpoint and state."""
+        """Count messages by endpoint and state, and alerts that wait for a digest as ``aside``."""
         with self._database.reading() as connection:
             return deliveries.backlog(connection)
 
@@ -284,6 +287,33 @@ class SqlLedger:
         """Make every message made at *since* or later and not delivered due now, in the order they were made in."""
         with self._database.writing() as connection:
             return deliveries.recover(connection, endpoint_id, since, now)
+
+    # -- what is sent in digests -------------------------------------------------------------------------------------
+
+    def made(self, endpoint_id: str, start: dt.datetime, end: dt.datetime) -> Mapping[str, int]:
+        """Count the messages, one alert each, made for an endpoint from *start* on and before *end*, by rule."""
+        with self._database.reading() as connection:
+            return digests.made(connection, endpoint_id, start, end)
+
+    def due_digest(self, endpoint_id: str, now: dt.datetime, limit: int) -> DueDigest | None:
+        """Return what goes into the digest of an endpoint that is to be made now; None when there is none."""
+        with self._database.reading() as connection:
+            return digests.due(connection, endpoint_id, now, limit)
+
+    def close_digest(self, due: DueDigest, message: Message, now: dt.datetime) -> bool:
+        """Put *message* into the outbox and its alerts into it; False, and nothing stored, when others were at it."""
+        with self._database.writing() as connection:
+            is_closed = digests.close(connection, due, message, now)
+            if is_closed:
+                self._checkpoint("closing")
+        if is_closed:
+            self._checkpoint("closed")
+        return is_closed
+
+    def put_aside(self, endpoint_id: str | None, limit: int, *, is_made: bool) -> Sequence[AsideRow]:
+        """Return the alerts that wait for a digest, those due first first; or those that are in one, newest first."""
+        with self._database.reading() as connection:
+            return digests.listed(connection, endpoint_id, limit, is_made=is_made)
 
     # -- what is known of endpoints ----------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from classifier.adapters.ledger.database import insert_new
 from classifier.adapters.ledger.schema import (
     UtcDateTime,
     articles,
+    aside,
     feedback,
     files,
     held,
@@ -92,10 +93,16 @@ def _rules(connection: sa.Connection, midnight: dt.datetime, week: dt.datetime) 
         .order_by(matches.c.rule_id)
     )
     kept_back = sa.select(held.c.rule_id, sa.func.count()).where(held.c.created_at >= week).group_by(held.c.rule_id)
-    n_held: dict[str, int] = dict(connection.execute(kept_back).all())
+    n_held: dict[str, int] = dict(connection.execute(kept_back).tuples().all())
+    put_aside = sa.select(aside.c.rule_id, sa.func.count()).where(aside.c.created_at >= week).group_by(aside.c.rule_id)
+    n_aside: dict[str, int] = dict(connection.execute(put_aside).tuples().all())
     return {
         row.rule_id: RuleCounts(
-            today=int(row.today), week=row.week, sent=int(row.sent), held=n_held.get(row.rule_id, 0)
+            today=int(row.today),
+            week=row.week,
+            sent=int(row.sent),
+            aside=n_aside.get(row.rule_id, 0),
+            held=n_held.get(row.rule_id, 0),
         )
         for row in connection.execute(met)
     }
@@ -127,7 +134,7 @@ def stories(connection: sa.Connection, since: dt.datetime, limit: int) -> Sequen
             last_at=row.last_at,
             n_articles=told["articles"].get(row.story_id, 0),
             n_files=told["files"].get(row.story_id, 0),
-            n_alerts=told["alerts"].get(row.story_id, 0),
+            n_alerts=told["alerts"].get(row.story_id, 0) + told["aside"].get(row.story_id, 0),
             n_held=told["held"].get(row.story_id, 0),
         )
         for row in found
@@ -148,6 +155,7 @@ def _story_counts(connection: sa.Connection, ids: Sequence[str]) -> Mapping[str,
         "articles": counted(sa.func.count()),
         "files": counted(sa.func.count(files.c.path.distinct()), files),
         "alerts": counted(sa.func.count(), outbox),
+        "aside": counted(sa.func.count(), aside),
         "held": counted(sa.func.count(), held),
     }
 
@@ -179,6 +187,19 @@ def story_members(connection: sa.Connection, name: str) -> Sequence[StoryMember]
             .order_by(outbox.c.created_at, outbox.c.id)
         )
     )
+    put_aside = _by_article(
+        connection.execute(
+            sa.select(
+                aside.c.article_id,
+                aside.c.rule_id,
+                aside.c.endpoint_id,
+                aside.c.alert_id,
+                sa.case((aside.c.message_id.is_(None), "waits for a digest"), else_="in a digest"),
+            )
+            .where(aside.c.article_id.in_(of_all))
+            .order_by(aside.c.created_at, aside.c.id)
+        )
+    )
     kept_back = _by_article(
         connection.execute(
             sa.select(held.c.article_id, held.c.rule_id, held.c.endpoint_id, held.c.reason)
@@ -195,7 +216,7 @@ def story_members(connection: sa.Connection, name: str) -> Sequence[StoryMember]
             paths=tuple(dict.fromkeys(path for (path,) in paths.get(row.id, ()))),
             alerts=tuple(
                 ToldAlert(rule_id=rule_id, endpoint_id=endpoint_id, alert_id=alert_id, what=state)
-                for rule_id, endpoint_id, alert_id, state in sent.get(row.id, ())
+                for rule_id, endpoint_id, alert_id, state in [*sent.get(row.id, ()), *put_aside.get(row.id, ())]
             )
             + tuple(
                 ToldAlert(rule_id=rule_id, endpoint_id=endpoint_id, alert_id=None, what=reason)
