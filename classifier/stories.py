@@ -436,6 +436,7 @@ _DATELINE = re.compile(
     r"|[A-Z][a-z]+(?: [A-Z][a-z]+)?:\s(?=[A-Z])"
     rf"|[A-Z\u00c0-\u00de][A-Z\u00c0-\u00de.' -]{{2,30}}[^.!?\n]{{0,30}}?\s{_DASH}\s"
 )
+_OF_DATELINES = "-:(\u2013\u2014"  # no dateline is without one of these
 _SCALES = {
     "hundred": 1e2, "thousand": 1e3, "lakh": 1e5, "million": 1e6, "crore": 1e7, "billion": 1e9, "trillion": 1e12,
     "mn": 1e6, "bn": 1e9,
@@ -619,8 +620,10 @@ def _is_wording(word: str) -> bool:
 def _split(text: str, span: Span) -> list[str]:
     """Cut a sentence at its words, numbers and Chinese characters, without its dateline; the words are every other."""
     start, end = span
-    dateline = _DATELINE.match(text, start, end)
-    return _TOKEN.split(text[dateline.end() if dateline else start : end])
+    sentence = text[start:end]
+    if any(map(sentence.__contains__, _OF_DATELINES)) and (dateline := _DATELINE.match(text, start, end)):
+        sentence = text[dateline.end() : end]
+    return _TOKEN.split(sentence)
 
 
 def _names(sentences: Sequence[Sequence[str]]) -> frozenset[str]:

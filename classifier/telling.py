@@ -53,7 +53,7 @@ class Telling:
     @property
     def text(self) -> str:
         """`Article.full_text`."""
-        return zlib.decompress(self.packed).decode("utf-8", "surrogatepass")
+        return unpack(self.packed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,9 +162,15 @@ class Place:
     changed: tuple[tuple[str, str], ...] = ()
 
 
+def unpack(packed: bytes) -> str:
+    """Return the text of `Telling.packed`."""
+    return zlib.decompress(packed).decode("utf-8", "surrogatepass")
+
+
 def make_telling(article: Article) -> Telling:
     """Return *article* as a telling."""
-    packed = zlib.compress(article.full_text.encode("utf-8", "surrogatepass"))
+    # The quickest level: the next ones save 3 % of the space and take a third longer.
+    packed = zlib.compress(article.full_text.encode("utf-8", "surrogatepass"), 1)
     signature, wording = sign_and_list(article)
     return Telling(article_id=article.id, source=article.source, signature=signature, wording=wording, packed=packed)
 
