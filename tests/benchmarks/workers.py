@@ -13,9 +13,9 @@ other work, 20 to 30 processes of which waited for a core all the time; Python 3
     1 workers: 2000 files, 36 files/s; 840 deliveries, 53 deliveries/s; 32 s of processor time in the daemons
     2 workers: 2000 files, 44 files/s; 840 deliveries, 86 deliveries/s; 39 s of processor time in the daemons
 
-Four daemons had no core to win there, and did less than two. The processor time, seven seconds of it the start of two
-daemons, says more: some 12 ms for a file with what is sent because of it. Not measured: 100,000 files on an idle machine
-with a core for each.
+Four daemons had no core to win there, and did less than two. The processor time, of which the start of each daemon is
+some seven seconds, says more: 12 ms for a file with what is sent because of it. Not measured: 100,000 files on an idle
+machine with a core for each.
 """
 
 import argparse
