@@ -21,7 +21,7 @@ GIVEN = os.environ.get("CLASSIFIER_TEST_POSTGRES_URL")  # read at once: no test 
 TEMPLATE = "template_ledger"
 
 
-# The server is no child of the run that started it. When that is killed, the guard's input ends, and with it the server.
+# The server is no child of the run that started it: when that is killed, the input of the guard ends, and it acts.
 _GUARD = """
 import os, pathlib, shutil, signal, sys
 sys.stdin.read()
