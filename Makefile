@@ -41,8 +41,8 @@ wheel-test: .venv/development
 	rm -rf build/wheel && mkdir -p build/wheel
 	$(BIN)/pip wheel -q --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir build/wheel .
 	$(PYTHON) -m venv --clear build/wheel/venv
-	build/wheel/venv/bin/pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
-	build/wheel/venv/bin/pip install -q --disable-pip-version-check --no-deps build/wheel/*.whl
+	build/wheel/venv/bin/pip install -q --no-compile --disable-pip-version-check --require-hashes -r requirements.lock
+	build/wheel/venv/bin/pip install -q --no-compile --disable-pip-version-check --no-deps build/wheel/*.whl
 	cp seeds/inbox/2023-06-14_yancheng-charging-notice.txt build/wheel/article.txt
 	cd build/wheel && venv/bin/classifier tag --json article.txt | grep -q '"label": "charging_swapping"'
 	@echo "wheel: installed into an empty environment, it tags a file"

@@ -20,6 +20,7 @@ MessageId = NewType("MessageId", str)
 
 ALERT_TYPE = "article.matched"
 DIGEST_TYPE = "article.digest"
+DIGEST_PREFIX = "digest_"  # of the id
 MAX_SENTENCES = 3
 MAX_TERMS = 5
 MAX_PHRASES = 4  # of one term
@@ -102,6 +103,17 @@ def message_id(article_id: str, rule_id: str, endpoint_id: str) -> MessageId:
     """Return the ``webhook-id`` of an alert: the same for every retry, restart and re-scoring of the same bytes."""
     digest = hashlib.sha256(f"{article_id}\0{rule_id}\0{endpoint_id}".encode("utf-8", "surrogatepass"))
     return MessageId(f"msg_{digest.hexdigest()[:32]}")
+
+
+def digest_id(endpoint_id: str, at: dt.datetime, last_id: int) -> MessageId:
+    """Return the ``webhook-id`` of a digest, which says that it is one: of what was due then, up to that number."""
+    digest = hashlib.sha256(f"{endpoint_id}\0{at.isoformat()}\0{last_id}".encode("utf-8", "surrogatepass"))
+    return MessageId(f"{DIGEST_PREFIX}{digest.hexdigest()[:32]}")
+
+
+def kind_of(message_id: str) -> str:
+    """Say what a message of no rule is."""
+    return "digest" if message_id.startswith(DIGEST_PREFIX) else "notice"
 
 
 def short_id(alert_id: str) -> str:

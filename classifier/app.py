@@ -16,11 +16,12 @@ import secrets
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from classifier.adapters.artifacts import load_model
+from classifier.adapters.changes import Changes
 from classifier.adapters.inbox import FolderInbox
 from classifier.adapters.ledger import SqlLedger, check_url, sqlite_file
 from classifier.adapters.monitor import Monitor
@@ -28,17 +29,17 @@ from classifier.adapters.places import MOUNTS, alone_in, alone_with, remote_file
 from classifier.adapters.processes import Processes
 from classifier.adapters.systemd import Notifier
 from classifier.adapters.webhook import Endpoint, HttpSender
-from classifier.alerts import MessageId
-from classifier.daemon import Daemon, Work
+from classifier.alerts import MessageId, kind_of
+from classifier.daemon import Daemon, Work, watched_files
 from classifier.delivery import KEY_OVERLAP, EndpointHealth, EndpointState, Message, Rate, RetryPolicy, fingerprint
 from classifier.errors import ConfigError, LedgerError, Problem
 from classifier.health import Health
 from classifier.logs import event
 from classifier.model import Model
 from classifier.payloads import timestamp
-from classifier.pipeline import BATCH_FILES, Deliver, Ingest, Judge, Prune
+from classifier.pipeline import BATCH_FILES, Deliver, Digests, Ingest, Judge, Prune
 from classifier.ports import Checkpoint, Claim, FileVersion, Rejected, Retention, Scored, Verdict, no_checkpoint
-from classifier.settings import CheckedSettings, load_settings
+from classifier.settings import CheckedSettings, Receiver, load_settings
 from classifier.taxonomy import Taxonomy
 
 _LOG = logging.getLogger("classifier")
@@ -54,10 +55,14 @@ def utc_now() -> dt.datetime:
     return dt.datetime.now(dt.UTC)  # noqa: TID251 - the one clock
 
 
-def make_sender(checked: CheckedSettings, ledger: SqlLedger) -> HttpSender:
-    """Return what posts to the endpoints of the settings, their older keys signing for a day beside the current one."""
+def make_sender(checked: CheckedSettings, ledger: SqlLedger, leaving: Sequence[Receiver] = ()) -> HttpSender:
+    """
+    Return what posts to the endpoints of the settings, their older keys signing for a day beside the current one.
+
+    It also posts to those *leaving* the settings.
+    """
     endpoints = []
-    for item in checked.receivers:
+    for item in (*checked.receivers, *leaving):
         current, older = item.keys[:1], item.keys[1:]
         retired_at = ledger.retired_keys(item.id, [fingerprint(key) for key in item.keys], utc_now())
         retiring = [(key, retired_at[fingerprint(key)] + KEY_OVERLAP) for key in older if key not in current]
@@ -143,7 +148,9 @@ def open_app(path: Path | str) -> Iterator[Daemon]:
         ModelError: the model cannot be loaded.
         LedgerError: the ledger cannot be opened.
     """
+    changes = Changes([Path(path).absolute()])
     checked, model = _check(path)
+    changes = changes.upon(watched_files(checked))
     settings = checked.settings
     if problems := _folder_problems(checked):
         raise ConfigError(str(checked.path), problems)
@@ -185,9 +192,10 @@ def open_app(path: Path | str) -> Iterator[Daemon]:
             monitor.tried(claim.message.endpoint_id, result)
             _log_try(claim, result, detail)
 
-        def build(checked: CheckedSettings, model: Model) -> Work:
+        def build(checked: CheckedSettings, model: Model, leaving: Sequence[Receiver] = ()) -> Work:
             retired = threading.Event()
             delivery = checked.settings.delivery
+            formats = {item.id: item.format for item in checked.receivers}
 
             def should_stop() -> bool:
                 return stop.is_set() or retired.is_set()
@@ -202,7 +210,9 @@ def open_app(path: Path | str) -> Iterator[Daemon]:
                     max_waiting=delivery.max_waiting,
                     spread=Processes(_cores(), min_items=BACKLOG // BATCH_FILES),
                     clock=utc_now,
-                    formats={item.id: item.format for item in checked.receivers},
+                    formats=formats,
+                    paces=checked.paces,
+                    catch_up=dt.timedelta(seconds=delivery.catch_up_s),
                     lease=dt.timedelta(seconds=delivery.lease_s),
                     cooldown=dt.timedelta(seconds=checked.settings.stories.cooldown_s),
                     story_window=dt.timedelta(seconds=checked.settings.stories.window_s),
@@ -210,9 +220,10 @@ def open_app(path: Path | str) -> Iterator[Daemon]:
                     should_stop=should_stop,
                     on_file=on_file,
                 ),
+                digests=Digests(ledger=ledger, clock=utc_now, formats=formats),
                 deliver=Deliver(
                     ledger=ledger,
-                    sender=make_sender(checked, ledger),
+                    sender=make_sender(checked, ledger, leaving),
                     policy=RetryPolicy(
                         schedule=tuple(dt.timedelta(seconds=wait) for wait in delivery.retry_s),
                         jitter=delivery.jitter,
@@ -221,7 +232,7 @@ def open_app(path: Path | str) -> Iterator[Daemon]:
                     lease=dt.timedelta(seconds=delivery.lease_s),
                     clock=utc_now,
                     jitter=lambda: random.uniform(-1, 1),  # noqa: S311 - spreads load, guards nothing
-                    rates={item.id: Rate(item.rate_per_s, item.burst) for item in checked.receivers},
+                    rates={item.id: Rate(item.rate_per_s, item.burst) for item in (*checked.receivers, *leaving)},
                     ops_to=delivery.ops_to,
                     wait=lambda seconds: stop.wait(min(seconds, MAX_WAIT_S)),
                     checkpoint=checkpoint,
@@ -254,6 +265,7 @@ def open_app(path: Path | str) -> Iterator[Daemon]:
             monitor=monitor,
             notifier=Notifier(),
             stop=stop,
+            changes=changes,
             checkpoint=checkpoint,
         )
 
@@ -317,16 +329,20 @@ def _log_file(file: FileVersion, verdict: Verdict) -> None:
                 ", ".join(f"{tag.label} {tag.score:.2f}" for tag in verdict.tags) or verdict.tags.abstained or "no tags"
             )
             _LOG.info(
-                "scored %r: %s; %d alerts",
+                "scored %r: %s; %d alerts%s%s",
                 file.path,
                 labels,
                 len(verdict.messages),
+                f", {len(verdict.aside)} for digests" if verdict.aside else "",
+                f", {len(verdict.held)} held" if verdict.held else "",
                 extra=event(
                     "file_scored",
                     file=file.path,
                     tags={tag.label: round(tag.score, 4) for tag in verdict.tags},
                     abstained=verdict.tags.abstained,
                     messages=len(verdict.messages),
+                    aside=len(verdict.aside),
+                    held=len(verdict.held),
                     model=verdict.model,
                 ),
             )
@@ -364,7 +380,7 @@ def _log_try(claim: Claim, result: str, detail: str) -> None:
         result,
         message.id,
         message.endpoint_id,
-        "notice" if message.rule_id is None else f"rule {message.rule_id!r}",
+        kind_of(message.id) if message.rule_id is None else f"rule {message.rule_id!r}",
         claim.attempts + 1,
         detail,
         extra=event(

@@ -9,7 +9,7 @@ put forward over one of them, the hour that does not exist counts as the one aft
 import contextlib
 import datetime as dt
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
@@ -18,6 +18,7 @@ from classifier.errors import did_you_mean
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _KEYS = ("days", "hours", "timezone")
 _MINUTES_OF_DAY = 24 * 60
+_LONGEST = dt.timedelta(days=7, hours=3)  # of windows without a break between them; clocks are changed within it
 _WINDOW = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-(?:([01]\d|2[0-3]):([0-5]\d)|(24):(00))")
 
 Window = tuple[int, int]  # minutes after midnight; an end before its start is on the next day
@@ -46,18 +47,31 @@ class OpeningHours:
             now: aware.
         """
         now = now.astimezone(dt.UTC)
+        return min(max(start, now) for start, end in self._around(now) if end > now)
+
+    def closes(self, now: dt.datetime) -> dt.datetime | None:
+        """
+        Return the first instant from *now* on that is outside all windows, in UTC; None when there is none.
+
+        Args:
+            now: aware.
+        """
+        now = end_of_all = now.astimezone(dt.UTC)
+        for start, end in sorted(self._around(now)):
+            if start <= end_of_all < end:  # windows may overlap, or follow each other without a break
+                end_of_all = end
+        return end_of_all if end_of_all - now <= _LONGEST else None
+
+    def _around(self, now: dt.datetime) -> Iterator[tuple[dt.datetime, dt.datetime]]:
+        """Yield start and end of the windows of the days around *now*."""
         today = now.astimezone(self.zone).date()
-        starts = []
         for offset in range(-1, 9):  # a window of yesterday may still be open; a week and a day always hold the next
             day = today + dt.timedelta(days=offset)
-            if day.weekday() not in self.days:
-                continue
-            for first, last in self.windows:
-                start = self._instant(day, first)
-                if start <= now < self._instant(day, last if last > first else last + _MINUTES_OF_DAY):
-                    return now
-                starts.append(start)
-        return min(start for start in starts if start > now)
+            if day.weekday() in self.days:
+                for first, last in self.windows:
+                    end = last if last > first else last + _MINUTES_OF_DAY
+                    if (start := self._instant(day, first)) < (until := self._instant(day, end)):
+                        yield start, until
 
     def _instant(self, day: dt.date, minutes: int) -> dt.datetime:
         days, rest = divmod(minutes, _MINUTES_OF_DAY)
@@ -93,7 +107,7 @@ def parse_hours(table: object, fault: Callable[[str, str], None]) -> OpeningHour
             tell(str(key), f"no such key{did_you_mean(str(key), _KEYS)}; it has {', '.join(_KEYS)}")
     days = _days(table.get("days", list(DAYS)), tell)
     windows = _windows(table.get("hours", "00:00-24:00"), tell)
-    zone = _zone(table.get("timezone"), tell)
+    zone = parse_zone(table.get("timezone"), tell)
     if faults or zone is None:
         return None
     return OpeningHours(days=frozenset(days), windows=tuple(windows), zone=zone)
@@ -128,7 +142,14 @@ def _minutes(clock: str) -> int:
     return 60 * int(clock[:2]) + int(clock[3:])
 
 
-def _zone(value: object, fault: Callable[[str, str], None]) -> ZoneInfo | None:
+def parse_zone(value: object, fault: Callable[[str, str], None]) -> ZoneInfo | None:
+    """
+    Return the time zone of this name; None when there was a fault.
+
+    Args:
+        value: what TOML made of it.
+        fault: told ``timezone`` and what is wrong.
+    """
     if isinstance(value, str):
         # A key that leads out of the folder of time zones is a ValueError, a folder in it an OSError.
         with contextlib.suppress(ZoneInfoNotFoundError, ValueError, OSError):

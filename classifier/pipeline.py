@@ -1,9 +1,10 @@
 """
-The two jobs of the daemon, over ports.
+The jobs of the daemon, over ports.
 
     ingest:   Inbox.settled | Ledger.unrecorded | Ledger.take | Inbox.read | Ledger.scored | Judge | apart |
-        Ledger.kin | place | Ledger.story | news | route | Format.render | Ledger.record
+        Ledger.kin | place | Ledger.story | news | route | within_budgets | Format.render | Ledger.record
     Judge:    parse_article | Model.tag_many | RuleSet.match | make_alert | make_summary | make_telling
+    digests:  Ledger.due_digest | make_digest | Format.render_digest | Ledger.close_digest
     deliver:  Ledger.due_in_s | Ledger.claim | Sender.send | next_step | next_health | Ledger.settle
 
 The functions here order calls; what to do is decided by the values they pass along.
@@ -20,21 +21,25 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import compress, islice
 
-from classifier.alerts import MAX_TERMS, make_alert, message_id, notice_id
+from classifier.alerts import MAX_TERMS, digest_id, make_alert, message_id, notice_id
 from classifier.article import Article, parse_article
 from classifier.delivery import EndpointHealth, Message, Outcome, Rate, RetryPolicy, next_health, next_step
 from classifier.errors import ArticleError, LedgerError, QueueFullError
 from classifier.model import Model
-from classifier.payloads import STANDARD, Format, Summary, make_summary, render_notice, timestamp
+from classifier.pace import Pace
+from classifier.payloads import STANDARD, Format, Summary, make_digest, make_summary, render_notice, timestamp
 from classifier.ports import (
+    Aside,
     Checkpoint,
     Claim,
     Clock,
+    DueDigest,
     Duplicate,
     FileState,
     FileVersion,
     Headline,
     Held,
+    HoldReason,
     Inbox,
     Jitter,
     Ledger,
@@ -46,15 +51,29 @@ from classifier.ports import (
     Verdict,
     no_checkpoint,
 )
-from classifier.routing import Hold, route
+from classifier.routing import Hold, Plan, PutAside, Route, Send, route, within_budgets
 from classifier.rules import Match, RuleSet
 from classifier.silences import Silence
 from classifier.tags import Tags
-from classifier.telling import COOLDOWN, WINDOW, Kin, Place, StoryBooks, apart, labels_told, make_telling, news, place
+from classifier.telling import (
+    COOLDOWN,
+    WINDOW,
+    Kin,
+    Place,
+    StoryBooks,
+    Telling,
+    apart,
+    is_overtaken,
+    labels_told,
+    make_telling,
+    news,
+    place,
+)
 
 LOOK_UP = 1_000  # versions asked of the ledger at once
 LOOK_AGAIN = dt.timedelta(seconds=5)  # in a backlog, what has come meanwhile waits no longer than about this
 BATCH_FILES = 100  # recorded in one transaction: the disk is waited for once per batch
+MAX_IN_DIGEST = 200  # alerts that a digest can show; of more it shows the strongest and counts the others
 BATCH_BYTES = 1_000_000  # a batch with more than this is full: what is in memory stays bounded
 _FAILED = "this program failed on it, {}; please report it"
 
@@ -172,6 +191,8 @@ class Ingest:
         judge: a `Judge`.
         spread: calls the judge; in other processes, perhaps, when there is much to do.
         formats: endpoint to the format it understands; `STANDARD` for those that are not here.
+        paces: endpoint to how often it wants to be told; at once, each of them, for those that are not here.
+        catch_up: what files say that had come longer ago than this goes into one digest; None for no such digest.
         lease: what a daemon was at work on is left to it for so long when it is gone.
         cooldown: nobody hears of a story again within that time, unless there is news.
         story_window: how long later copies of an article are known for what they are.
@@ -185,6 +206,8 @@ class Ingest:
     judge: Callable[[Sequence[Page]], Sequence[Verdict]]
     clock: Clock
     formats: Mapping[str, Format] = field(default_factory=dict)
+    paces: Mapping[str, Pace] = field(default_factory=dict)
+    catch_up: dt.timedelta | None = None
     lease: dt.timedelta = dt.timedelta(seconds=60)
     cooldown: dt.timedelta = COOLDOWN
     story_window: dt.timedelta = WINDOW
@@ -297,46 +320,56 @@ class Ingest:
         Those of one batch are recorded together, but for two that may tell one story: the second is compared with what
         the ledger knows of the first.
         """
-        if not verdicts:
-            return
-        with self.ledger.alone():
-            recorded = list(self._recorded(verdicts))
-        self.checkpoint("recorded")
-        for some, states in recorded:
-            self._note(some, states, report)
+        tellings = [_telling(verdict) for _, verdict in verdicts]
+        for part in apart(tellings):
+            rest = verdicts[part]
+            while rest:
+                rest = self._tell_first(rest, report)
 
-    def _recorded(
-        self, verdicts: Sequence[tuple[FileVersion, Verdict]]
-    ) -> Iterator[tuple[Sequence[tuple[FileVersion, Verdict]], Sequence[FileState | None]]]:
-        """Record the verdicts, in words; yield them with their states, as many at a time as are recorded together."""
+    def _tell_first(
+        self, verdicts: Sequence[tuple[FileVersion, Verdict]], report: IngestReport
+    ) -> Sequence[tuple[FileVersion, Verdict]]:
+        """
+        Record those of *verdicts* before the second of a story, no two of which are alike; return the others.
+
+        They are put into words while others record: only when another daemon has told more of their stories meanwhile,
+        they are put into words again, alone; where there are budgets, when another daemon has told anything.
+        """
+        mark = self.ledger.last_telling()
+        ready = self._in_words(verdicts)
+        self.checkpoint("scored")
+        with self.ledger.alone():
+            known = [(_telling(verdict), _story(verdict)) for _, verdict in ready]
+            others = self.ledger.tellings_after(mark)
+            if is_overtaken(known, others) or (others and any(self._has_budget(verdict) for _, verdict in ready)):
+                ready = self._in_words(verdicts)
+            states = self.ledger.record(ready, self.clock())
+        self.checkpoint("recorded")
+        self._note(ready, states, report)
+        return verdicts[len(ready) :]
+
+    def _in_words(self, verdicts: Sequence[tuple[FileVersion, Verdict]]) -> Sequence[tuple[FileVersion, Verdict]]:
+        """Return the verdicts with what is to be sent, as many as are of different stories."""
         now = self.clock()
         is_asked = any(isinstance(verdict, Scored) and verdict.matches for _, verdict in verdicts)
         silences = self.ledger.silences(now) if is_asked else ()
-        tellings = [verdict.telling if isinstance(verdict, Scored) else None for _, verdict in verdicts]
-        for part in apart(tellings):
-            told = [telling for telling in tellings[part] if telling]
-            kin = iter(self.ledger.kin(told, now - self.story_window) if told else ())
-            ready: list[tuple[FileVersion, Verdict]] = []
-            stories: set[str] = set()
-            for file, verdict in verdicts[part]:
-                if not isinstance(verdict, Scored):
-                    ready.append((file, verdict))
-                    continue
-                where = _placed(verdict, next(kin) if verdict.telling else ())
-                if isinstance(where, Rejected):
-                    ready.append((file, where))
-                    continue
-                if where.story_id in stories:  # two that are not alike, but both like a third
-                    yield ready, self._record(ready)
-                    ready, stories = [], set()
-                stories.add(where.story_id)
-                ready.append((file, self._worded(verdict, where, silences, now)))
-            if ready:
-                yield ready, self._record(ready)
-
-    def _record(self, verdicts: Sequence[tuple[FileVersion, Verdict]]) -> Sequence[FileState | None]:
-        self.checkpoint("scored")
-        return self.ledger.record(verdicts, self.clock())
+        told = [telling for _, verdict in verdicts if (telling := _telling(verdict))]
+        kin = iter(self.ledger.kin(told, now - self.story_window) if told else ())
+        ready: list[tuple[FileVersion, Verdict | _Planned]] = []
+        stories: set[str] = set()
+        for file, verdict in verdicts:
+            if not isinstance(verdict, Scored):
+                ready.append((file, verdict))
+                continue
+            where = _placed(verdict, next(kin) if verdict.telling else ())
+            if isinstance(where, Rejected):
+                ready.append((file, where))
+                continue
+            if where.story_id in stories:  # two that are not alike, but both like a third
+                break
+            stories.add(where.story_id)
+            ready.append((file, self._planned(file, verdict, where, silences, now)))
+        return self._worded(ready)
 
     def _note(
         self,
@@ -356,44 +389,120 @@ class Ingest:
                 verdict = Duplicate(sha256=verdict.article.id)  # noqa: PLW2901 - as it was recorded
             self.on_file(file, verdict)
 
-    def _worded(self, scored: Scored, where: Place, silences: Sequence[Silence], now: dt.datetime) -> Scored | Rejected:
-        """Return *scored* with its story and with the messages that follow from it, in the formats of the endpoints."""
+    def _has_budget(self, verdict: Verdict) -> bool:
+        """Say whether what becomes of an article depends on how much else is told."""
+        return isinstance(verdict, Scored) and any(
+            match.rule.pace.at_most or any(self.paces.get(endpoint, Pace()).at_most for endpoint in match.to)
+            for match in verdict.matches
+        )
+
+    def _planned(
+        self, file: FileVersion, scored: Scored, where: Place, silences: Sequence[Silence], now: dt.datetime
+    ) -> "_Planned | Rejected":
+        """Return *scored* with its story, and what becomes of each alert as far as that depends on it alone."""
         books = StoryBooks(told={})
         if scored.matches and scored.telling and where.story_id != scored.article.id:  # nobody knows a new story
             books = self.ledger.story(where.story_id, scored.telling.source)
+        lay = dt.timedelta(microseconds=(now.timestamp() * 1e9 - file.ctime_ns) // 1_000)
+        is_late = self.catch_up is not None and lay > self.catch_up
         try:
-            return self._told(scored, where, books, silences, now)
+            plans = tuple(self._plans(scored, where, books, silences, now, is_late=is_late))
         except Exception as error:  # noqa: BLE001 - as in the judge
             return Rejected(reason="failed", detail=_FAILED.format(type(error).__name__))
+        told = {
+            (plan.match.rule.id, plan.endpoint_id): labels_told(books, plan.summary, plan.endpoint_id)
+            for plan in plans
+            if _is_known(plan.way)
+        }
+        story_id = where.story_id if scored.telling else None
+        return _Planned(replace(scored, story_id=story_id, told=told), plans)
 
-    def _told(
-        self, scored: Scored, where: Place, books: StoryBooks, silences: Sequence[Silence], now: dt.datetime
-    ) -> Scored:
-        messages, held, told = [], [], {}
+    def _plans(
+        self,
+        scored: Scored,
+        where: Place,
+        books: StoryBooks,
+        silences: Sequence[Silence],
+        now: dt.datetime,
+        *,
+        is_late: bool,
+    ) -> Iterator[Plan]:
         text = cache(lambda: scored.telling.text if scored.telling else "")
         for match, summary in zip(scored.matches, scored.summaries, strict=True):
             for endpoint in match.to:
                 added = news(where, summary, books, endpoint, now, self.cooldown)
-                way = route(match, summary, added, endpoint, where.story_id, silences, text)
-                is_known = not isinstance(way, Hold) or (way.silence is not None and way.silence.story_id is not None)
-                if is_known:  # also to whom has silenced the story: what is new in it is told all the same
-                    told[match.rule.id, endpoint] = labels_told(books, summary, endpoint)
-                if isinstance(way, Hold):
-                    held.append(_held(match, endpoint, way))
-                    continue
-                number = message_id(scored.article.id, match.rule.id, endpoint)
-                told_so = replace(summary, news=added, id=number)
-                messages.append(
-                    Message(
-                        id=number,
-                        endpoint_id=endpoint,
-                        rule_id=match.rule.id,
-                        body=self.formats.get(endpoint, STANDARD).render_summary(told_so),
-                        not_before=way.not_before,
-                    )
+                way = route(
+                    match,
+                    summary,
+                    added,
+                    endpoint,
+                    story_id=where.story_id,
+                    silences=silences,
+                    text=text,
+                    pace=self.paces.get(endpoint, Pace()),
+                    is_late=is_late,
+                    now=now,
                 )
-        story_id = where.story_id if scored.telling else None
-        return replace(scored, story_id=story_id, messages=tuple(messages), held=tuple(held), told=told)
+                number = message_id(scored.article.id, match.rule.id, endpoint)
+                yield Plan(match, replace(summary, news=added, id=number), endpoint, way)
+
+    def _worded(
+        self, verdicts: "Sequence[tuple[FileVersion, Verdict | _Planned]]"
+    ) -> list[tuple[FileVersion, Verdict]]:
+        """Keep within the budgets what was found together, and put it into the formats of the endpoints."""
+        planned = [plan for _, verdict in verdicts if isinstance(verdict, _Planned) for plan in verdict.plans]
+        decided = iter(within_budgets(planned, self.paces, self.ledger.made, self.clock()) if planned else ())
+        found: list[tuple[FileVersion, Verdict]] = []
+        for file, verdict in verdicts:
+            if isinstance(verdict, _Planned):
+                plans = list(islice(decided, len(verdict.plans)))
+                try:
+                    found.append((file, self._told(verdict.scored, plans)))
+                except Exception as error:  # noqa: BLE001 - as in the judge
+                    failed = Rejected(reason="failed", detail=_FAILED.format(type(error).__name__))
+                    found.append((file, failed))
+            else:
+                found.append((file, verdict))
+        return found
+
+    def _told(self, scored: Scored, plans: Sequence[Plan]) -> Scored:
+        messages, aside, held = [], [], []
+        for plan in plans:
+            rule_id, endpoint_id = plan.match.rule.id, plan.endpoint_id
+            match plan.way:
+                case Send(not_before):
+                    messages.append(
+                        Message(
+                            id=message_id(scored.article.id, rule_id, endpoint_id),
+                            endpoint_id=endpoint_id,
+                            rule_id=rule_id,
+                            body=self.formats.get(endpoint_id, STANDARD).render_summary(plan.summary),
+                            not_before=not_before,
+                        )
+                    )
+                case PutAside(why, due_at):
+                    aside.append(
+                        Aside(
+                            rule_id=rule_id,
+                            endpoint_id=endpoint_id,
+                            summary=plan.summary,
+                            due_at=due_at,
+                            reason=why,
+                        )
+                    )
+                case Hold(silence):
+                    reason: HoldReason = "silenced" if silence else "told"
+                    number = silence.id if silence else None
+                    held.append(Held(rule_id=rule_id, endpoint_id=endpoint_id, reason=reason, silence_id=number))
+        return replace(scored, messages=tuple(messages), aside=tuple(aside), held=tuple(held))
+
+
+def _telling(verdict: Verdict) -> Telling | None:
+    return verdict.telling if isinstance(verdict, Scored) else None
+
+
+def _story(verdict: Verdict) -> str | None:
+    return verdict.story_id if isinstance(verdict, Scored) else None
 
 
 def _placed(scored: Scored, kin: Sequence[Kin]) -> Place | Rejected:
@@ -403,14 +512,21 @@ def _placed(scored: Scored, kin: Sequence[Kin]) -> Place | Rejected:
         return Rejected(reason="failed", detail=_FAILED.format(type(error).__name__))
 
 
-def _held(match: Match, endpoint_id: str, hold: Hold) -> Held:
-    silence = hold.silence
-    return Held(
-        rule_id=match.rule.id,
-        endpoint_id=endpoint_id,
-        reason="silenced" if silence else "told",
-        silence_id=silence.id if silence else None,
-    )
+@dataclass(frozen=True, slots=True)
+class _Planned:
+    """A scored file that is not put into words yet."""
+
+    scored: Scored
+    plans: tuple[Plan, ...]
+
+
+def _is_known(way: Route) -> bool:
+    """
+    Say whether whoever an alert is for knows its story from now on.
+
+    Whoever silences a story does, too: what is new in it is told all the same.
+    """
+    return not isinstance(way, Hold) or (way.silence is not None and way.silence.story_id is not None)
 
 
 def _from_both_ends(files: Sequence[FileVersion]) -> Iterator[FileVersion]:
@@ -420,6 +536,54 @@ def _from_both_ends(files: Sequence[FileVersion]) -> Iterator[FileVersion]:
         yield files[last]
         if first != last:
             yield files[first]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Digests:
+    """
+    Makes the digests of one endpoint that are due: everything that is, whenever it was to be, in one.
+
+    Attributes:
+        formats: endpoint to the format it understands; `STANDARD` for those that are not here.
+    """
+
+    ledger: Ledger
+    clock: Clock
+    formats: Mapping[str, Format] = field(default_factory=dict)
+
+    def run(self, endpoint_id: str, ahead: dt.timedelta = dt.timedelta()) -> bool:
+        """
+        Put a digest of what is due for *endpoint_id* into its outbox; say whether there was something.
+
+        Args:
+            endpoint_id: of the endpoint.
+            ahead: what falls due so soon is taken too.
+
+        Raises:
+            LedgerError: the ledger cannot be used now; what was put aside still is.
+        """
+        now = self.clock()
+        due = self.ledger.due_digest(endpoint_id, now + ahead, MAX_IN_DIGEST)
+        # When others are at it, or more has come meanwhile, the next round sees what is left.
+        return due is not None and self.ledger.close_digest(due, self._message(due, now), now)
+
+    def _message(self, due: DueDigest, now: dt.datetime) -> Message:
+        story_of = {summary.article_id: story_id for summary, story_id in due.strongest}
+        n_files: dict[str, int] = {}
+        for summary, story_id in due.strongest:
+            n_files[story_id] = max(n_files.get(story_id, 1), summary.news.n_files if summary.news else 1)
+        digest = make_digest(
+            [summary for summary, _ in due.strongest],
+            since=min(due.since, now),
+            until=now,
+            story_of=lambda summary: story_of[summary.article_id],
+            n_files=n_files,
+            n_left_out=due.n_alerts - len(due.strongest),
+            n_over_budget=due.n_over_budget,
+        )
+        body = self.formats.get(due.endpoint_id, STANDARD).render_digest(digest)
+        message_id = digest_id(due.endpoint_id, due.at, due.last_id)
+        return Message(id=message_id, endpoint_id=due.endpoint_id, rule_id=None, body=body)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,7 @@ from classifier.article import ArticleId
 from classifier.delivery import EndpointHealth, Message, Outcome, Rate, Step
 from classifier.feedback import Judged, Judgement, Subject
 from classifier.payloads import Summary
+from classifier.routing import AsideReason
 from classifier.rules import Match
 from classifier.silences import Silence
 from classifier.tags import Tags
@@ -37,6 +38,8 @@ CHECKPOINTS = (
     "sent",  # the receiver has answered, which nobody has written down yet
     "settling",  # the answer is written down, not committed
     "settled",
+    "closing",  # a digest and that its alerts are in it are written, not committed
+    "closed",
     "pruning",  # something old is deleted, not committed
     "pruned",
     "swapping",  # changed settings or another model are ready to take over
@@ -96,6 +99,67 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Aside:
+    """
+    An alert that an endpoint is told of in a digest.
+
+    Attributes:
+        summary: what there is to say.
+        due_at: aware, UTC: when the digest is made.
+        reason: as `PutAside.reason`.
+    """
+
+    rule_id: str
+    endpoint_id: str
+    summary: Summary
+    due_at: dt.datetime
+    reason: AsideReason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AsideRow:
+    """
+    An alert of a digest, as `classifier digest list` shows it.
+
+    Attributes:
+        message_id: of the digest it is in; None while that is to be made.
+    """
+
+    article_id: str
+    title: str
+    story_id: str | None
+    rule_id: str
+    endpoint_id: str
+    reason: str
+    due_at: dt.datetime
+    created_at: dt.datetime
+    message_id: MessageId | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DueDigest:
+    """
+    The alerts of one endpoint that go into its next digest, which is to be made now.
+
+    Attributes:
+        at: aware, UTC: they are those that were due then,
+        last_id: and whose number is not above this one.
+        n_alerts: how many they are.
+        n_over_budget: how many of them because there were too many.
+        since: when the first of them was put aside.
+        strongest: the strongest of them, with their stories; not all, when they are many.
+    """
+
+    endpoint_id: str
+    at: dt.datetime
+    last_id: int
+    n_alerts: int
+    n_over_budget: int
+    since: dt.datetime
+    strongest: tuple[tuple[Summary, str], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HeldRow:
     """An alert that was held back, as `classifier silence held` shows it."""
 
@@ -119,6 +183,7 @@ class Scored:
         story_id: of the article that told the story first; known when *messages* are.
         told: by rule and endpoint, the labels that have been told of the story once *messages* are sent.
         held: what nobody is told of.
+        aside: what is told in digests.
         took_s: seconds to parse, tag and explain it; of what was read together, its even share.
     """
 
@@ -132,6 +197,7 @@ class Scored:
     story_id: str | None = None
     told: Mapping[tuple[str, str], frozenset[str]] = field(default_factory=dict)
     held: tuple[Held, ...] = ()
+    aside: tuple[Aside, ...] = ()
     took_s: float = 0.0
 
 
@@ -229,6 +295,8 @@ class Audit:
         matches: (article, rule) pairs.
         messages: state to number of messages.
         held: (article, rule, endpoint) triples that nobody is told of.
+        aside: those that wait for a digest.
+        in_digests: those that are in one.
         faults: what does not add up, one sentence each; empty when all is well.
     """
 
@@ -239,6 +307,8 @@ class Audit:
     messages: dict[str, int]
     faults: tuple[str, ...]
     held: int = 0
+    aside: int = 0
+    in_digests: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -338,6 +408,14 @@ class Ledger(Protocol):
         """
         ...
 
+    def last_telling(self) -> int:
+        """Return a mark for `tellings_after`: everything recorded before this call is before it."""
+        ...
+
+    def tellings_after(self, mark: int) -> Sequence[Kin]:
+        """Return the tellings recorded after *mark*, at least those of other daemons, without their texts."""
+        ...
+
     def story(self, story_id: str, source: str) -> StoryBooks:
         """Return what is known of a story; *source* is not among the files it counts."""
         ...
@@ -372,6 +450,10 @@ class Ledger(Protocol):
         """Return how many seconds *rate* keeps a due message of an endpoint waiting; None when none is due."""
         ...
 
+    def turn(self, endpoint_id: str, now: dt.datetime, rate: Rate) -> float:
+        """Count a try that is no message's against *rate* and return 0; or return how many seconds it must wait."""
+        ...
+
     def claim(self, endpoint_id: str, now: dt.datetime, lease: dt.timedelta, rate: Rate | None = None) -> Claim | None:
         """
         Take the message of one endpoint that has been due longest, if any, for the time of *lease*.
@@ -402,6 +484,23 @@ class Ledger(Protocol):
         """
         ...
 
+    def made(self, endpoint_id: str, start: dt.datetime, end: dt.datetime) -> Mapping[str, int]:
+        """Count the messages, one alert each, made for an endpoint from *start* on and before *end*, by rule."""
+        ...
+
+    def due_digest(self, endpoint_id: str, now: dt.datetime, limit: int) -> DueDigest | None:
+        """
+        Return what goes into the digest of an endpoint that is to be made now; None when there is none.
+
+        An endpoint that is disabled or paused has none: all that comes meanwhile will be one. What was put aside in
+        the future, before the clock was set back, is due now.
+        """
+        ...
+
+    def close_digest(self, due: DueDigest, message: Message, now: dt.datetime) -> bool:
+        """Put *message* into the outbox and its alerts into it; False, and nothing stored, when others were at it."""
+        ...
+
     def health(self, endpoint_id: str) -> EndpointHealth:
         """Return what is known of an endpoint; of one never heard of, that it is working."""
         ...
@@ -424,7 +523,7 @@ class Ledger(Protocol):
         ...
 
     def backlog(self) -> Mapping[str, Mapping[str, int]]:
-        """Count messages by endpoint and state."""
+        """Count messages by endpoint and state, and alerts that wait for a digest as ``aside``."""
         ...
 
     def outbox(self, *, states: Sequence[str], limit: int) -> Sequence[OutboxRow]:

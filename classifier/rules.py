@@ -19,6 +19,7 @@ from classifier.article import Article
 from classifier.errors import Problem, RuleError, did_you_mean
 from classifier.hours import OpeningHours, parse_hours
 from classifier.literals import Literal, fold, parse_literal
+from classifier.pace import Pace, parse_pace
 from classifier.tags import Band, Tag, Tags
 from classifier.taxonomy import Taxonomy
 
@@ -29,7 +30,8 @@ MAX_LITERAL = 200  # characters
 
 LITERAL_KEYS = ("keywords_any", "countries", "places", "keywords_none")
 _CONDITION_KEYS = ("bands", "min_score")
-_RULE_KEYS = ("id", "to", "to_review", *_CONDITION_KEYS, *LITERAL_KEYS, "unless", "active")
+_PACE_KEYS = ("digest", "at_most", "timezone")
+_RULE_KEYS = ("id", "to", "to_review", *_CONDITION_KEYS, *LITERAL_KEYS, "unless", "active", *_PACE_KEYS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +89,7 @@ class Rule:
         literals: by key, those of `LITERAL_KEYS` that the rule has: one of each list must stand in the text, none of
             ``keywords_none`` may.
         active: when its alerts may go out; None for always. Outside they wait, they are not lost.
+        pace: how often its alerts are told; where it says nothing the endpoint's counts.
         to: ids of the endpoints that get the alert; without any it is only recorded.
         to_review: the endpoints of matches of the review band; None when they are the same.
     """
@@ -96,6 +99,7 @@ class Rule:
     unless: TagCondition | None = None
     literals: Mapping[str, tuple[Literal, ...]] = field(default_factory=dict)
     active: OpeningHours | None = None
+    pace: Pace = field(default_factory=Pace)
     to: tuple[str, ...]
     to_review: tuple[str, ...] | None = None
 
@@ -222,7 +226,8 @@ def parse_rules(tables: Sequence[object], taxonomy: Taxonomy, endpoints: Sequenc
 
     Args:
         tables: each ``{"id", "to", <facet plural>: [labels]..., "bands"?, "min_score"?, "keywords_any"?,
-            "keywords_none"?, "countries"?, "places"?, "unless"?, "active"?, "to_review"?}``.
+            "keywords_none"?, "countries"?, "places"?, "unless"?, "active"?, "digest"?, "at_most"?, "timezone"?,
+            "to_review"?}``.
         taxonomy: of the model in use; its facets are keys a rule may have.
         endpoints: ids that ``to`` may name.
 
@@ -315,6 +320,7 @@ class _RuleReader(_ConditionReader):
             unless=self._unless(),
             literals={key: self._literals(key) for key in LITERAL_KEYS if key in self._table},
             active=parse_hours(self._table["active"], self._fault_under("active")) if "active" in self._table else None,
+            pace=parse_pace({key: self._table[key] for key in _PACE_KEYS if key in self._table}, self._fault),
             to=self._to("to") or (),
             to_review=self._to_review(when),
         )

@@ -16,6 +16,7 @@ import re
 import shutil
 import ssl
 import stat
+import tempfile
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -24,12 +25,22 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 from urllib.parse import quote
 
 import httpx
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    SkipValidation,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from classifier.addresses import AllowedRange, parse_allowed, parse_proxy, url_fault
 from classifier.article import MAX_BYTES
 from classifier.delivery import MAX_KEYS, SCHEDULE, parse_secret
 from classifier.errors import ConfigError, Problem, RuleError
+from classifier.pace import Pace, parse_pace
 from classifier.payloads import FORMATS, STANDARD, Format, ntfy_format
 from classifier.rules import RuleSet, parse_rules
 from classifier.taxonomy import Taxonomy
@@ -158,6 +169,8 @@ class DeliverySettings(_Table):
     """Seconds to wait after each failed try; after the last the message is dead."""
     max_waiting: int = Field(default=100_000, ge=1, le=10_000_000)
     """Messages not delivered yet, dead ones included, beyond which no new file is read until there are fewer."""
+    catch_up_s: float = Field(default=3_600.0, gt=0, le=31_536_000)
+    """Seconds; alerts of files that lay unread for longer, because nothing ran, go out as one digest."""
     jitter: float = Field(default=0.2, ge=0, le=0.5)
     """Each wait is changed by up to this share."""
     disable_after_s: float = Field(default=432_000.0, gt=0, le=31_536_000)
@@ -252,6 +265,16 @@ class EndpointSettings(_Table):
     """What it understands."""
     template: Path | None = None
     """Template file of the format "template", relative to the settings file."""
+    # What these four hold is checked together, by `parse_pace`, for rules have them too.
+    digest: SkipValidation[str] = "instant"
+    """When alerts are sent: "instant", or in digests: "every 15m", "daily 08:00". What a rule says goes before it."""
+    quiet: SkipValidation[str | list[str] | dict[str, Any] | None] = None
+    """Hours in which nothing is sent, "22:00-07:00", several of them, or a table of days and hours; what comes
+    meanwhile goes out as one digest at their end."""
+    at_most: SkipValidation[str | None] = None
+    """Alerts sent one by one, "20/day" or "5/hour"; the weakest beyond it go into the next digest."""
+    timezone: SkipValidation[str | None] = None
+    """Where the wall clock hangs that these go by, e.g. "Europe/Berlin"."""
 
     given_by: ClassVar = ("", "_env", "_file")
 
@@ -348,6 +371,7 @@ class CheckedSettings:
     A settings file that holds together: paths absolute, rules checked against the model, receivers ready.
 
     Attributes:
+        paces: endpoint to how often it wants to be told.
         files: what it was read from: the file itself, and those of addresses, secrets, authorities and templates.
         feedback_keys: any of them may have signed what people say of alerts; none when nothing is taken over HTTP.
     """
@@ -358,6 +382,7 @@ class CheckedSettings:
     ledger_url: str = field(repr=False)  # may hold a password
     rules: RuleSet
     receivers: tuple[Receiver, ...]
+    paces: Mapping[str, Pace]
     files: tuple[Path, ...]
     feedback_keys: tuple[bytes, ...] = ()
 
@@ -437,6 +462,11 @@ def parse_settings(
         for key, name in _endpoints_told(settings)
         if name not in endpoint_ids
     ]
+    paces = {
+        str(raw.get("id")): parse_pace(raw, _fault_of(f"endpoint[{i}]", problems))
+        for i, raw in enumerate(raw_endpoints[:MAX_ENDPOINTS])
+    }
+    problems += _zones_missing(rules, paces)
     receivers = []
     for i, raw in enumerate(raw_endpoints[:MAX_ENDPOINTS] if is_sending else ()):
         with contextlib.suppress(ValidationError):  # told above, with those of all other tables
@@ -455,6 +485,7 @@ def parse_settings(
         ledger_url=ledger_url,
         rules=rules,
         receivers=tuple(receivers),
+        paces=paces,
         files=(
             path,
             *(
@@ -494,14 +525,15 @@ def replace_model(path: Path, model: Path) -> None:
         is_right = False
     if not is_right:  # written in a way that this does not understand, e.g. model = {path = ...}
         raise ConfigError(str(path), (Problem("model.path", f"write {name!r} here yourself; nothing was changed"),))
-    temporary = path.with_name(f".{path.name}.part")
     try:
-        with temporary.open("wb") as stream:
-            stream.write(text.encode("utf-8"))
-            stream.flush()
-            os.fsync(stream.fileno())
-        shutil.copymode(path, temporary)
-        temporary.replace(path)
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as scratch:
+            draft = Path(scratch) / path.name
+            with draft.open("wb") as stream:
+                stream.write(text.encode("utf-8"))
+                stream.flush()
+                os.fsync(stream.fileno())
+            shutil.copymode(path, draft)
+            draft.replace(path)
     except OSError as error:
         raise ConfigError(str(path), (Problem("", f"cannot be written: {error.strerror}"),)) from error
 
@@ -515,6 +547,23 @@ def _with_model_line(text: str, line: str) -> str:
     end = next((i for i, item in enumerate(lines[head + 1 :], head + 1) if item.lstrip().startswith("[")), len(lines))
     old = next((i for i in range(head + 1, end) if _PATH_LINE.match(lines[i])), None)
     return "\n".join([*lines[: old or head + 1], line, *lines[old + 1 if old else head + 1 :]])
+
+
+def _fault_of(path: str, problems: list[Problem]) -> Callable[[str, str], None]:
+    return lambda key, message: problems.append(Problem(f"{path}.{key}", message))
+
+
+def _zones_missing(rules: RuleSet, paces: Mapping[str, Pace]) -> Iterator[Problem]:
+    """Yield a problem for every time of day that hangs on no wall clock."""
+    how = 'write timezone = "Europe/Berlin", or another'
+    for i, (endpoint_id, pace) in enumerate(paces.items()):
+        if pace.digest is not None and pace.digest.at is not None and pace.zone is None:
+            yield Problem(f"endpoint[{i}].timezone", f"a daily digest of {endpoint_id!r} needs one; {how}")
+    for i, rule in enumerate(rules.rules):
+        without = [name for name in rule.endpoints if paces.get(name, Pace()).zone is None]
+        if rule.pace.digest is not None and rule.pace.digest.at is not None and rule.pace.zone is None and without:
+            where = f"here or at the endpoint {without[0]!r}"
+            yield Problem(f"rule[{i}].timezone", f"a daily digest needs one; {how}, {where}")
 
 
 def _endpoints_told(settings: Settings | None) -> Iterator[tuple[str, str]]:
@@ -533,6 +582,7 @@ class Books:
 
     Attributes:
         folder: absolute.
+        folder_name: what the ledger calls it; may be empty.
         model: absolute; None for the bundled one.
         rule_ids: in the order of the file, as far as rules have one.
         scan_every_s: seconds between two looks at the folder.
@@ -543,6 +593,7 @@ class Books:
     endpoint_ids: tuple[str, ...]
     ops_to: tuple[str, ...]
     folder: Path
+    folder_name: str
     model: Path | None
     rule_ids: tuple[str, ...]
     scan_every_s: float
@@ -573,6 +624,7 @@ def load_books(path: Path | str, environment: Mapping[str, str] = os.environ) ->
         endpoint_ids=tuple(endpoint.id for endpoint in settings.endpoint),
         ops_to=settings.delivery.ops_to,
         folder=path.parent / settings.folder.path,
+        folder_name=settings.folder.name,
         model=path.parent / settings.model.path if settings.model.path else None,
         rule_ids=tuple(rule["id"] for rule in settings.rule if isinstance(rule.get("id"), str)),
         scan_every_s=settings.folder.scan_every_s,

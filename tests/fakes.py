@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from classifier.alerts import MessageId
+from classifier.alerts import MessageId, message_id
 from classifier.delivery import (
     Dead,
     Delivered,
@@ -22,8 +22,10 @@ from classifier.delivery import (
 )
 from classifier.feedback import Judged, Judgement, Subject
 from classifier.ports import (
+    Aside,
     Audit,
     Claim,
+    DueDigest,
     Duplicate,
     FileState,
     FileVersion,
@@ -99,6 +101,16 @@ class _Row:
     settled_at: dt.datetime | None = None
 
 
+@dataclass
+class _Aside:
+    item: Aside
+    article_id: str
+    story_id: str
+    created_at: dt.datetime
+    number: int
+    message_id: MessageId | None = None
+
+
 class FakeLedger:
     """A `Ledger` that forgets everything when it goes."""
 
@@ -109,12 +121,15 @@ class FakeLedger:
         self.healths: dict[str, EndpointHealth] = {}
         self.matched_at: dict[tuple[str, str], dt.datetime] = {}
         self.article_of: dict[MessageId, str] = {}
+        self.rule_of: dict[MessageId, str | None] = {}
         self.recorded_at: dict[FileVersion, dt.datetime] = {}
         self.tellings: list[tuple[Kin, dt.datetime]] = []
         self.paths: dict[tuple[str, str], None] = {}
         self.told: dict[tuple[str, str, str], Told] = {}
         self.held: list[tuple[str, Held]] = []
         self.in_force: list[Silence] = []
+        self.aside: list[_Aside] = []
+        self.n_endpoints: Counter[tuple[str, str]] = Counter()
         self.verdicts: dict[str, Scored] = {}
         self.submissions: dict[str, list[Judgement]] = {}
         self._rows: dict[MessageId, _Row] = {}
@@ -158,9 +173,10 @@ class FakeLedger:
                     own = [message for message in verdict.messages if message.rule_id == match.rule.id]
                     self.matches[verdict.article.id, match.rule.id] = len(own)
                     self.matched_at[verdict.article.id, match.rule.id] = now
+                    self.n_endpoints[verdict.article.id, match.rule.id] = len(match.to)
                 self._record_story(verdict, now)
                 for message in verdict.messages:
-                    self.article_of[message.id] = verdict.article.id
+                    self.article_of[message.id], self.rule_of[message.id] = verdict.article.id, message.rule_id
                     self._rows[message.id] = _Row(
                         message, now, due_at=max(now, message.not_before or now), scheduled_at=now
                     )
@@ -180,6 +196,11 @@ class FakeLedger:
 
     def _record_story(self, scored: Scored, now: dt.datetime) -> None:
         self.held += [(scored.article.id, item) for item in scored.held]
+        for item in scored.aside:
+            number = len(self.aside) + 1
+            self.aside.append(_Aside(item, scored.article.id, scored.story_id or scored.article.id, now, number))
+            alert_id = message_id(scored.article.id, item.rule_id, item.endpoint_id)
+            self.article_of[alert_id], self.rule_of[alert_id] = scored.article.id, item.rule_id
         if scored.telling is None or scored.story_id is None:
             return
         self.tellings.append((Kin(telling=scored.telling, story_id=scored.story_id), now))
@@ -189,6 +210,14 @@ class FakeLedger:
     def kin(self, given: Sequence[Telling], since: dt.datetime) -> Sequence[Sequence[Kin]]:
         """Compare with all."""
         return [self._kin(telling, since) for telling in given]
+
+    def last_telling(self) -> int:
+        """Count them."""
+        return len(self.tellings)
+
+    def tellings_after(self, mark: int) -> Sequence[Kin]:
+        """Return the later ones."""
+        return [kin for kin, _ in self.tellings[mark:]]
 
     def _kin(self, telling: Telling, since: dt.datetime) -> Sequence[Kin]:
         mine = set(telling.signature.bands)
@@ -224,7 +253,7 @@ class FakeLedger:
 
     def _subject(self, article_id: str, alert_id: MessageId | None = None) -> Subject:
         verdict = self.verdicts[article_id]
-        rule_id = self._rows[alert_id].message.rule_id if alert_id else None
+        rule_id = self.rule_of[alert_id] if alert_id else None
         met = [match for match in verdict.matches if rule_id in {None, match.rule.id}]
         return Subject(
             article_id=article_id,
@@ -266,6 +295,56 @@ class FakeLedger:
         """Return those that have not ended."""
         return [silence for silence in self.in_force if silence.until > now]
 
+    def made(self, endpoint_id: str, start: dt.datetime, end: dt.datetime) -> Mapping[str, int]:
+        """Count alerts by rule."""
+        return Counter(
+            row.message.rule_id
+            for row in self._rows.values()
+            if row.message.endpoint_id == endpoint_id and start <= row.created_at < end and row.message.rule_id
+        )
+
+    def due_digest(self, endpoint_id: str, now: dt.datetime, limit: int) -> DueDigest | None:
+        """Return what is due."""
+        due = [] if self._is_closed(endpoint_id, now) else self._due_aside(endpoint_id, now)
+        if not due:
+            return None
+        ranked = sorted(due, key=lambda row: (row.item.summary.strength, -row.number), reverse=True)
+        return DueDigest(
+            endpoint_id=endpoint_id,
+            at=now,
+            last_id=max(row.number for row in due),
+            n_alerts=len(due),
+            n_over_budget=sum(row.item.reason == "budget" for row in due),
+            since=min(row.created_at for row in due),
+            strongest=tuple((row.item.summary, row.story_id) for row in ranked[:limit]),
+        )
+
+    def close_digest(self, due: DueDigest, message: Message, now: dt.datetime) -> bool:
+        """Point to the message."""
+        rows = [row for row in self._due_aside(due.endpoint_id, due.at) if row.number <= due.last_id]
+        if len(rows) != due.n_alerts:
+            return False
+        self._rows[message.id] = _Row(message, now, due_at=now, scheduled_at=now)
+        for row in rows:
+            row.message_id = message.id
+        return True
+
+    def _due_aside(self, endpoint_id: str, now: dt.datetime) -> list[_Aside]:
+        slack = now + dt.timedelta(seconds=60)
+        return [
+            row
+            for row in self.aside
+            if row.item.endpoint_id == endpoint_id
+            and row.message_id is None
+            and (row.item.due_at <= now or row.created_at > slack)
+        ]
+
+    def _is_closed(self, endpoint_id: str, now: dt.datetime) -> bool:
+        health, slack = self.health(endpoint_id), now + dt.timedelta(seconds=60)
+        if health.state is EndpointState.DISABLED:
+            return True
+        return health.paused_until is not None and now < health.paused_until and (health.failed_at or now) <= slack
+
     def claim(self, endpoint_id: str, now: dt.datetime, lease: dt.timedelta, rate: Rate | None = None) -> Claim | None:
         """Take the message due longest."""
         due = self._due(endpoint_id, now)
@@ -280,6 +359,14 @@ class FakeLedger:
         attempts = row.attempts - row.attempts_before_retry
         return Claim(message=row.message, attempts=attempts, token=row.token, health=self.health(endpoint_id))
 
+    def turn(self, endpoint_id: str, now: dt.datetime, rate: Rate) -> float:
+        """Ask the rate, and count."""
+        used_until = self._used_until.get(endpoint_id)
+        if seconds := rate.wait_s(used_until, now):
+            return seconds
+        self._used_until[endpoint_id] = rate.count(used_until, now)
+        return 0.0
+
     def due_in_s(self, endpoint_id: str, now: dt.datetime, rate: Rate | None = None) -> float | None:
         """Ask the rate."""
         if not self._due(endpoint_id, now):
@@ -287,10 +374,8 @@ class FakeLedger:
         return rate.wait_s(self._used_until.get(endpoint_id), now) if rate else 0.0
 
     def _due(self, endpoint_id: str, now: dt.datetime) -> list[tuple[dt.datetime, MessageId]]:
-        health, slack = self.health(endpoint_id), now + dt.timedelta(seconds=60)
-        if health.state is EndpointState.DISABLED:
-            return []
-        if health.paused_until is not None and now < health.paused_until and (health.failed_at or now) <= slack:
+        slack = now + dt.timedelta(seconds=60)
+        if self._is_closed(endpoint_id, now):
             return []
         return [
             (row.due_at, row.message.id)
@@ -361,6 +446,9 @@ class FakeLedger:
         counts: dict[str, Counter[str]] = {}
         for row in self._rows.values():
             counts.setdefault(row.message.endpoint_id, Counter())[row.state] += 1
+        for waiting in self.aside:
+            if waiting.message_id is None:
+                counts.setdefault(waiting.item.endpoint_id, Counter())["aside"] += 1
         return counts
 
     def outbox(self, *, states: Sequence[str], limit: int) -> Sequence[OutboxRow]:
@@ -430,13 +518,19 @@ class FakeLedger:
         """Forget settled rows."""
         forgotten = 0
         for key in [key for key, at in self.matched_at.items() if at < now - retention.records]:
-            own = [row for row in self._rows.values() if (self.article_of[row.message.id], row.message.rule_id) == key]
-            if all(row.state == "delivered" for row in own):
-                del self.matched_at[key], self.matches[key]
+            own = [
+                row for row in self._rows.values() if (self.article_of.get(row.message.id), row.message.rule_id) == key
+            ]
+            aside = [item for item in self.aside if (item.article_id, item.item.rule_id) == key]
+            digests = [self._rows[item.message_id] if item.message_id else None for item in aside]
+            if all(row is not None and row.state == "delivered" for row in [*own, *digests]):
+                del self.matched_at[key], self.matches[key], self.n_endpoints[key]
+                self.aside = [item for item in self.aside if item not in aside]
                 self.held = [(article_id, item) for article_id, item in self.held if (article_id, item.rule_id) != key]
                 for row in own:
                     del self._rows[row.message.id]
                 forgotten += 1
+        forgotten += self._prune_digests(now - retention.records)
         for row in self._rows.values():
             if row.settled_at is not None and row.settled_at < now - retention.bodies and row.message.body:
                 row.message = replace(row.message, body=b"")
@@ -454,8 +548,22 @@ class FakeLedger:
         forgotten += len(old)
         return forgotten
 
+    def _prune_digests(self, before: dt.datetime) -> int:
+        full = {item.message_id for item in self.aside}
+        empty = [
+            row.message.id
+            for row in self._rows.values()
+            if row.settled_at is not None and row.settled_at < before and row.message.rule_id is None
+            if row.state == "delivered" and row.message.id not in full
+        ]
+        for key in empty:
+            del self._rows[key]
+        return len(empty)
+
     def audit(self) -> Audit:
         """Count."""
+        told = sum(row.message.rule_id is not None for row in self._rows.values()) + len(self.held) + len(self.aside)
+        is_sound = told == self.n_endpoints.total()
         return Audit(
             files=dict(Counter(state for state, _ in self.files.values())),
             rejections=dict(Counter(reason for _, reason in self.files.values() if reason)),
@@ -463,7 +571,9 @@ class FakeLedger:
             matches=len(self.matches),
             messages=dict(Counter(row.state for row in self._rows.values())),
             held=len(self.held),
-            faults=(),
+            aside=sum(item.message_id is None for item in self.aside),
+            in_digests=sum(item.message_id is not None for item in self.aside),
+            faults=() if is_sound else ("the matches do not add up",),
         )
 
 

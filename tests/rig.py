@@ -16,7 +16,7 @@ from receiver import Receiver
 
 from classifier import Training, save_model
 
-WAIT_S = 60.0
+WAIT_S = 120.0
 PNG = b"\x89PNG\r\n\x1a\n"
 PHRASES = (
     "new charging piles and charging stations for cars stand beside the road; operators receive a subsidy",
@@ -27,6 +27,14 @@ RULES = """
 id = "any"
 sectors = ["charging", "wind"]
 bands = ["alert", "review"]
+to = ["desk"]
+"""
+DIGESTS = """
+[[rule]]
+id = "together"
+sectors = ["charging", "wind"]
+bands = ["alert", "review"]
+digest = "every 1s"
 to = ["desk"]
 """
 
@@ -60,13 +68,18 @@ class Rig:
         self.configure()
 
     def configure(
-        self, *, folder: str = "settle_s = 0\nscan_every_s = 0.1", delivery: str = "", extra: str = ""
+        self,
+        *,
+        folder: str = "settle_s = 0\nscan_every_s = 0.1",
+        delivery: str = "",
+        extra: str = "",
+        rules: str = RULES,
     ) -> None:
         """Write the settings, whole at once."""
         draft = self.config.with_name(".draft")
         draft.write_text(
             f'{extra}\n[folder]\npath = "inbox"\n{folder}\n[model]\npath = "model"\n'
-            f"[stories]\ncooldown_s = 0\n[delivery]\ncheck_every_s = 0.05\n{delivery}\n{RULES}\n"
+            f"[stories]\ncooldown_s = 0\n[delivery]\ncheck_every_s = 0.05\n{delivery}\n{rules}\n"
             f'[[endpoint]]\nid = "desk"\nurl = "{self.receiver.url}"\nsecret = "{self.receiver.secret}"\n'
             f'allow = ["127.0.0.1/32:{self.receiver.port}"]\nrate_per_s = 1000\nburst = 1000\n',
             encoding="utf-8",

@@ -13,6 +13,7 @@ from classifier.cli import (
     config,
     daemon,
     data,
+    digests,
     evaluation,
     feedback,
     ledger,
@@ -20,6 +21,8 @@ from classifier.cli import (
     outbox,
     rules,
     silences,
+    status,
+    stories,
 )
 from classifier.cli.console import main
 
@@ -30,6 +33,7 @@ __all__ = [
     "config",
     "daemon",
     "data",
+    "digests",
     "evaluation",
     "feedback",
     "ledger",
@@ -38,4 +42,6 @@ __all__ = [
     "outbox",
     "rules",
     "silences",
+    "status",
+    "stories",
 ]

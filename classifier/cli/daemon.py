@@ -92,6 +92,7 @@ def audit_command(config: Path, *, as_json: bool) -> None:
                 "matches": audit.matches,
                 "messages": {"total": sent, **audit.messages},
                 "held": audit.held,
+                "digests": {"waiting": audit.aside, "closed": audit.in_digests},
                 "strays": strays,
                 "faults": list(audit.faults),
             }
@@ -102,6 +103,8 @@ def audit_command(config: Path, *, as_json: bool) -> None:
             + (f" ({describe_counts(audit.rejections)})" if audit.rejections else "")
         )
         click.echo(f"{audit.matches} matches, {sent} messages: {describe_counts(audit.messages)}")
+        if audit.aside or audit.in_digests:
+            click.echo(f"{audit.in_digests} told in digests, {audit.aside} wait for one")
         if audit.held:
             click.echo(f"{audit.held} held back: told already, or silenced")
         for endpoint_id, count in strays.items():

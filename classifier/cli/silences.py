@@ -56,7 +56,7 @@ def silence_group() -> None:
     silence_group,
     "add",
     "classifier silence add --rule nev-money --for 12h --reason 'budget week, the desk reads everything'\n"
-    "  classifier silence add --label wind_power --keyword Rizhao --for 7d --reason 'known'",
+    "  classifier silence add --label wind --keyword Rizhao --for 7d --reason 'known'",
 )
 @CONFIG_OPTION
 @click.option("--rule", "rule_id", metavar="ID", help="Alerts of this rule.")
@@ -87,7 +87,9 @@ def add_command(
     as_json: bool,
 ) -> None:
     """
-    Hold back what meets every option given, from now on; what is in the outbox already is sent.
+    Hold back what meets every option given, from now on, and what waits for a digest.
+
+    What is in the outbox already is sent.
 
     A label holds an alert back when it is the only one of its kind that met the rule.
     """
@@ -107,7 +109,7 @@ def add_command(
         message = f"1 to {MAX_REASON} characters needed"
         raise click.BadParameter(message, param_hint="--reason")
     with open_ledger(config) as (ledger, _):
-        silence = ledger.add_silence(
+        silence, n_held = ledger.add_silence(
             Silence(
                 reason=reason,
                 until=until,
@@ -120,9 +122,9 @@ def add_command(
             )
         )
     if as_json:
-        print_json(_record(silence, 0))
+        print_json(_record(silence, n_held))
     else:
-        click.echo(_sentence(silence))
+        click.echo(_sentence(silence) + (f"; {n_held} held back that waited for a digest" if n_held else ""))
 
 
 @command(silence_group, "list", "classifier silence list --all")

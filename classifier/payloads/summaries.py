@@ -152,6 +152,7 @@ class Digest:
         until: the last; also its timestamp.
         sections: strongest first.
         n_left_out: alerts that belong to this time and are not in `sections`.
+        n_over_budget: alerts, among all, that are here because there were too many to be sent one by one.
         is_truncated: something was left out to meet the limits of a format.
     """
 
@@ -159,6 +160,7 @@ class Digest:
     until: dt.datetime
     sections: tuple[Section, ...]
     n_left_out: int = 0
+    n_over_budget: int = 0
     is_truncated: bool = False
 
     @property
@@ -212,6 +214,7 @@ def make_digest(
     story_of: Callable[[Summary], str] = lambda summary: summary.article_id,
     n_files: Mapping[str, int] | None = None,
     n_left_out: int = 0,
+    n_over_budget: int = 0,
 ) -> Digest:
     """
     Group alerts by story, and stories by the strongest label of their first facet.
@@ -225,6 +228,7 @@ def make_digest(
         story_of: which story a summary belongs to; without it every article is a story of its own.
         n_files: story to how many files tell it; without it as many as there are articles among *summaries*.
         n_left_out: alerts of this time that are not among *summaries*.
+        n_over_budget: alerts, of all, that were too many to be sent one by one.
     """
     ranked = sorted(summaries, key=lambda item: (*(-part for part in item.strength), item.article_id, item.rule_id))
     by_story: dict[str, list[Summary]] = {}
@@ -236,7 +240,7 @@ def make_digest(
         story = Story(id=story_id, summaries=tuple(members), n_files=(n_files or {}).get(story_id, seen))
         by_label.setdefault(_label_of(story.lead), []).append(story)
     sections = tuple(Section(label=label, stories=tuple(stories)) for label, stories in by_label.items())
-    return Digest(since=since, until=until, sections=sections, n_left_out=n_left_out)
+    return Digest(since=since, until=until, sections=sections, n_left_out=n_left_out, n_over_budget=n_over_budget)
 
 
 def _label_of(summary: Summary) -> str:
@@ -465,6 +469,7 @@ def digest_record(digest: Digest) -> dict[str, Any]:
         ],
         "alerts": digest.n_alerts,
         "left_out": digest.n_left_out,
+        "over_budget": digest.n_over_budget,
         "truncated": digest.is_truncated,
     }
 

@@ -471,6 +471,7 @@ def _digest_context(digest: Digest) -> dict[str, Any]:
             for section in digest.sections
         ],
         "left_out": digest.n_left_out,
+        "over_budget": digest.n_over_budget,
     }
 
 

@@ -82,8 +82,10 @@ def digest_heading(digest: Digest) -> str:
 
 
 def digest_dateline(digest: Digest) -> str:
-    """Say which time it covers."""
-    return f"{_instant(digest.since)} to {_instant(digest.until)} UTC"
+    """Say which time it covers, and how many alerts are in it because there were too many."""
+    time = f"{_instant(digest.since)} to {_instant(digest.until)} UTC"
+    over = f"{_count(digest.n_over_budget, 'alert')} beyond the limit, not sent one by one"
+    return f"{time} \u00b7 {over}" if digest.n_over_budget else time
 
 
 def digest_footer(digest: Digest) -> str:
@@ -103,7 +105,8 @@ def story_lines(story: Story) -> list[str]:
     lead = story.lead
     rules = list(dict.fromkeys(summary.rule_id for summary in story.summaries))
     named = ", ".join(rules[:MAX_RULES_NAMED]) + (", \u2026" if len(rules) > MAX_RULES_NAMED else "")
-    about = [", ".join(map(_tag, lead.reasons)), f"rule {named}"]
+    about = [lead.news.kind.replace("_", "-") if lead.news and lead.news.kind != "report" else ""]
+    about += [", ".join(map(_tag, lead.reasons)), f"rule {named}"]
     about += [f"seen in {story.n_files} files"] if story.n_files > 1 else [f"file {lead.file_name}"]
     about += [f"alert {short_id(lead.id)}"] if lead.id else []
     return [" \u00b7 ".join(filter(None, about)), *_quotes(lead)[:1]]

@@ -3,8 +3,9 @@ How much several daemons on one PostgreSQL get done: files and deliveries a seco
 
 Run: ``python tests/benchmarks/workers.py --files 100000``. Each daemon is a process of its own, kept to one core, over
 one shared folder of pages of 3 kB (those of ``once.py``); a rule met by some of them sends to 20 endpoints, which are
-one receiver on loopback. The server waits for its disk at every commit. Files are counted from the first record to the
-last, deliveries from the first try to the last, both by the ledger's own times; every run ends with an audit.
+one receiver on loopback, and which are enabled when the last file is recorded. The server waits for its disk at every
+commit. Files are counted from the first record to the last, deliveries from the first try to the last, both by the
+ledger's own times; every run ends with an audit.
 
 What it gave (virtual machine of two cores that daemons, database, receiver and other work share, so that more than two
 daemons have no cores to win; Python 3.11, PostgreSQL 18, November 2026):
@@ -17,6 +18,7 @@ import asyncio
 import base64
 import json
 import os
+import resource
 import secrets
 import shutil
 import signal
@@ -24,6 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -34,6 +37,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from postgres import Postgres, server
 
 from classifier.adapters.ledger import SqlLedger, check_url
+from classifier.app import utc_now
+from classifier.delivery import EndpointHealth, EndpointState
 
 WAIT_S = 3_600.0
 
@@ -60,10 +65,9 @@ async def _receive() -> None:
     await listening.serve_forever()
 
 
-def write_settings(folder: Path, port: int, n_endpoints: int) -> Path:
-    """Write settings for a folder and a number of endpoints that are all the one receiver."""
+def write_settings(folder: Path, port: int, names: list[str]) -> Path:
+    """Write settings for a folder and endpoints of these names that are all the one receiver."""
     secret = "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
-    names = [f"desk-{number}" for number in range(n_endpoints)]
     endpoints = "".join(
         f'\n[[endpoint]]\nid = "{name}"\nurl = "http://127.0.0.1:{port}/{name}"\nsecret = "{secret}"\n'
         f'allow = ["127.0.0.1/32:{port}"]\nrate_per_s = 1000\nburst = 1000\n'
@@ -80,53 +84,67 @@ def write_settings(folder: Path, port: int, n_endpoints: int) -> Path:
     return path
 
 
-def measure(postgres: Postgres, config: Path, n_workers: int, n_files: int) -> dict[str, float]:
-    """Let so many daemons work the folder off; return what they did in which time."""
+def measure(postgres: Postgres, config: Path, n_workers: int, n_files: int, endpoint_ids: list[str]) -> str:
+    """Let so many daemons work the folder off, then send; return a line of what they did in which time."""
     name = f"workers_{n_workers}_{secrets.token_hex(4)}"
     url = postgres.make(name)
+    ledger = SqlLedger(url)
+    is_off = EndpointHealth(state=EndpointState.DISABLED)
+    for endpoint_id in endpoint_ids:
+        ledger.set_health(endpoint_id, EndpointHealth(), is_off, utc_now())
     cores = sorted(os.sched_getaffinity(0))
     started = []
-    log = config.with_name(f"{n_workers}.log").open("ab")
-    try:
-        for number in range(n_workers):
-            core = str(cores[number % len(cores)])
-            command = ["taskset", "-c", core, sys.executable, "-m", "classifier", "watch", "-c", str(config)]
-            environment = os.environ | {"LEDGER_URL": url}
-            started += [subprocess.Popen(command, env=environment, stdout=log, stderr=log)]
-        return _wait(url, started, n_files)
-    finally:
-        for process in started:
-            process.send_signal(signal.SIGTERM)
-        for process in started:
-            process.wait(60)
-        log.close()
-        ledger = SqlLedger(url, migrate=False)
-        faults = ledger.audit().faults
-        ledger.close()
-        postgres.drop(name)
-        assert not faults, faults
+    used_s = _used_s()
+    with config.with_name(f"{n_workers}.log").open("ab") as log:
+        try:
+            for number in range(n_workers):
+                core = str(cores[number % len(cores)])
+                command = ["taskset", "-c", core, sys.executable, "-m", "classifier", "watch", "-c", str(config)]
+                environment = os.environ | {"LEDGER_URL": url}
+                started += [subprocess.Popen(command, env=environment, stdout=log, stderr=log)]
+            _wait(started, lambda: sum(ledger.audit().files.values()) >= n_files)
+            for endpoint_id in endpoint_ids:
+                ledger.set_health(endpoint_id, is_off, EndpointHealth(), utc_now())
+            _wait(started, lambda: not ledger.waiting(1))
+        finally:
+            for process in started:
+                process.send_signal(signal.SIGTERM)
+            for process in started:
+                process.wait(60)
+    audit = ledger.audit()
+    ledger.close()
+    files_s, sent, sent_s = _times(url)
+    postgres.drop(name)
+    assert not audit.faults, audit.faults
+    return (
+        f"{n_workers} workers: {n_files} files, {n_files / files_s:.0f} files/s; {sent:.0f} deliveries,"
+        f" {sent / sent_s:.0f} deliveries/s; {_used_s() - used_s:.0f} s of processor time in the daemons"
+    )
 
 
-def _wait(url: str, started: "list[subprocess.Popen[bytes]]", n_files: int) -> dict[str, float]:
-    engine = sa.create_engine(check_url(url), isolation_level="AUTOCOMMIT")
+def _used_s() -> float:
+    """Return the processor time of all processes that were started here and have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def _wait(started: "list[subprocess.Popen[bytes]]", is_done: Callable[[], bool]) -> None:
     deadline = time.monotonic() + WAIT_S
-
-    def one(query: str) -> list[float]:
-        with engine.connect() as connection:
-            return [float(value or 0) for value in connection.exec_driver_sql(query).one()]
-
-    while True:
+    while not is_done():
         time.sleep(0.5)
         assert time.monotonic() < deadline, "it takes too long"
         assert all(process.poll() is None for process in started), "a daemon has ended"
-        [files] = one("SELECT count(*) FROM files")
-        [waiting] = one("SELECT count(*) FROM outbox WHERE state <> 'delivered'")
-        if files >= n_files and not waiting:
-            break
-    files, files_s = one("SELECT count(*), (max(recorded_at) - min(recorded_at)) / 1e6 FROM files")
-    sent, sent_s = one("SELECT count(*), (max(tried_at) - min(tried_at)) / 1e6 FROM attempts")
+
+
+def _times(url: str) -> tuple[float, float, float]:
+    """Return the seconds from the first file to the last, the number of tries, and the seconds these took."""
+    engine = sa.create_engine(check_url(url))
+    with engine.connect() as connection:
+        [files_s] = connection.exec_driver_sql("SELECT (max(recorded_at) - min(recorded_at)) / 1e6 FROM files").one()
+        query = "SELECT count(*), (max(tried_at) - min(tried_at)) / 1e6 FROM attempts"
+        sent, sent_s = connection.exec_driver_sql(query).one()
     engine.dispose()
-    return {"files": files, "files_per_s": files / files_s, "deliveries": sent, "deliveries_per_s": sent / sent_s}
+    return float(files_s), float(sent), float(sent_s)
 
 
 def main() -> None:
@@ -144,16 +162,13 @@ def main() -> None:
     receiver = subprocess.Popen([sys.executable, __file__, "--receive"], stdout=subprocess.PIPE, text=True)
     try:
         assert receiver.stdout is not None
-        config = write_settings(base, int(receiver.stdout.readline()), given.endpoints)
+        names = [f"desk-{number}" for number in range(given.endpoints)]
+        config = write_settings(base, int(receiver.stdout.readline()), names)
         fill_folder(base / "inbox", given.files, seed=1)
         with server(is_durable=True) as postgres:
             for n_workers in given.workers:
-                found = measure(postgres, config, n_workers, given.files)
-                print(  # noqa: T201 - what this is for
-                    f"{n_workers} workers: {found['files']:.0f} files, {found['files_per_s']:.0f} files/s;"
-                    f" {found['deliveries']:.0f} deliveries, {found['deliveries_per_s']:.0f} deliveries/s",
-                    flush=True,
-                )
+                line = measure(postgres, config, n_workers, given.files, names)
+                print(line, flush=True)  # noqa: T201 - what this is for
     finally:
         receiver.kill()
         receiver.wait()

@@ -319,6 +319,18 @@ def test_every_word_is_kept_and_a_submission_is_recorded_once(ledger: Ledger) ->
     assert ledger.audit().faults == ()
 
 
+def test_a_try_that_is_no_messages_counts_like_one(ledger: Ledger) -> None:
+    """Alarms and alerts share the rate of their endpoint; a turn that has not come is not counted."""
+    rate = Rate(0.5, 1)
+    put(ledger, version_of("a", b"x"), scored("text", "desk"), NOW)
+
+    assert [ledger.turn("desk", later(seconds), rate) for seconds in (0, 0.5, 1)] == pytest.approx([0.0, 1.5, 1.0])
+    assert ledger.claim("desk", later(1), LEASE, rate) is None
+    assert ledger.turn("wire", later(1), rate) == 0.0
+    assert ledger.claim("desk", later(2), LEASE, rate) is not None
+    assert ledger.turn("desk", later(2), rate) == pytest.approx(2.0)
+
+
 # -- SQLite only ---------------------------------------------------------------------------------------------------
 
 

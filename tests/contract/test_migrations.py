@@ -76,15 +76,18 @@ def _fill(connection: sa.Connection) -> None:
             if column.name not in row:
                 row[column.name] = made_up[column.type.python_type]
         connection.execute(table.insert(), row)
-        if table.name == "held":
+        if table.name in {"held", "aside"}:
             _count_endpoints(connection)
 
 
 def _count_endpoints(connection: sa.Connection) -> None:
-    """Make matches count what is held, where they count endpoints."""
-    if "n_endpoints" in {column["name"] for column in sa.inspect(connection).get_columns("matches")}:
-        held = "SELECT count(*) FROM held WHERE held.article_id = matches.article_id AND held.rule_id = matches.rule_id"
-        connection.execute(sa.text(f"UPDATE matches SET n_endpoints = n_messages + ({held})"))  # noqa: S608 - ours
+    """Make matches count what is held or put aside, where they count endpoints."""
+    if "n_endpoints" not in {column["name"] for column in sa.inspect(connection).get_columns("matches")}:
+        return
+    of_match = "(SELECT count(*) FROM {0} WHERE {0}.article_id = matches.article_id AND {0}.rule_id = matches.rule_id)"
+    names = [name for name in ("held", "aside") if sa.inspect(connection).has_table(name)]
+    counts = " + ".join(of_match.format(name) for name in names)
+    connection.execute(sa.text(f"UPDATE matches SET n_endpoints = n_messages + {counts}"))  # noqa: S608 - ours
 
 
 def _content(connection: sa.Connection) -> dict[str, tuple[list[str], list[tuple[Any, ...]]]]:

@@ -33,7 +33,7 @@ def silence(ledger: Ledger, clock: FakeClock) -> Callable[..., Silence]:
     def add(hours: float = 1, **named: Any) -> Silence:
         made = Silence(reason="known", until=clock() + hours * HOUR, created_at=clock(), **named)
         if isinstance(ledger, SqlLedger):
-            return ledger.add_silence(made)
+            return ledger.add_silence(made)[0]
         assert isinstance(ledger, FakeLedger)
         ledger.in_force.append(made)
         return made

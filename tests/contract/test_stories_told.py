@@ -100,6 +100,20 @@ def test_a_file_with_another_text_is_a_correction(take: Callable[..., list[dict[
     assert take(b="Elsewhere\n\n" + LEAD.format(200) + REST) == []
 
 
+def test_i2_a_file_that_goes_on_after_it_had_settled_is_an_update_of_its_story(
+    take: Callable[..., list[dict[str, Any]]], clock: FakeClock
+) -> None:
+    """Never a second alert that has nothing to do with the first."""
+    [first] = take(a=STORY)
+    clock.advance(60)
+    added = "The bureau also grants charging stations a subsidy of 90 yuan for every pile opened before October."
+    [second] = take(a=f"{STORY}\n{added}\n")
+
+    assert second["story"]["id"] == first["story"]["id"]
+    assert (first["story"]["kind"], second["story"]["kind"]) == ("report", "correction")
+    assert [change["after"] for change in second["story"]["changes"]] == [added]
+
+
 def test_what_is_forgotten_is_compared_no_more(
     take: Callable[..., list[dict[str, Any]]], ledger: Ledger, clock: FakeClock
 ) -> None:

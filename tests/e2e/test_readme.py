@@ -44,9 +44,9 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _shell(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     command = ["bash", "-euo", "pipefail", "-c", script]
-    return subprocess.run(
-        command, capture_output=True, text=True, check=False, cwd=folder, env=os.environ | {"PATH": path}
-    )
+    environment = os.environ | {"PATH": path}
+    environment.pop("COVERAGE_PROCESS_CONFIG", None)  # training takes three times as long when it is measured
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder, env=environment)
 
 
 _SHELL = [block for block in _blocks("sh") if "make demo" not in block and "pip install" not in block]
@@ -96,14 +96,18 @@ def test_tagger_of_the_ray_recipe_tags_a_batch() -> None:
     assert table["policy_types"] == [["subsidy_grant"], []]
 
 
-@pytest.mark.parametrize(("number", "rule"), [(0, "nev-money"), (1, "battery-plans")])
-def test_settings_snippets_are_valid(number: int, rule: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("number", "rules"), [(0, ["nev-money"]), (1, ["battery-plans"]), (2, ["urgent", "background"])]
+)
+def test_settings_snippets_are_valid(
+    number: int, rules: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With the two variables set, as the text says."""
     monkeypatch.setenv("DESK_URL", "https://hooks.example.org/x")
     monkeypatch.setenv("DESK_SECRET", SECRET)
     (tmp_path / "classifier.toml").write_text(_blocks("toml")[number], encoding="utf-8")
 
-    assert [item.id for item in check_settings(tmp_path / "classifier.toml").rules.rules] == [rule]
+    assert [item.id for item in check_settings(tmp_path / "classifier.toml").rules.rules] == rules
 
 
 def test_monitor_snippet_is_valid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,7 +170,7 @@ def test_receiver_snippet_verifies_what_the_daemon_sends(tmp_path: Path) -> None
     ) as process:
         try:
             key = base64.b64decode(SECRET.removeprefix("whsec_"))
-            deadline = time.monotonic() + 20
+            deadline = time.monotonic() + 60
             while (result := send(key)) is Result.UNREACHABLE and time.monotonic() < deadline:
                 time.sleep(0.05)
             assert result is Result.DELIVERED

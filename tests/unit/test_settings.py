@@ -6,6 +6,7 @@ import os
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from classifier import ConfigError, Taxonomy
 from classifier.addresses import parse_allowed, url_fault
 from classifier.errors import Problem
+from classifier.pace import Budget, Pace, Schedule
 from classifier.payloads.template import SAMPLES
 from classifier.settings import (
     CheckedSettings,
@@ -580,11 +582,53 @@ def test_replace_model_leaves_alone_what_it_does_not_understand(tmp_path: Path, 
 
 
 def test_replace_model_says_when_it_cannot_write(tmp_path: Path) -> None:
-    """The name of the file it writes first is taken by a folder."""
-    path = tmp_path / "classifier.toml"
+    """The name of what it writes first would be too long; and what is no regular file is never replaced."""
+    path = tmp_path / ("c" * 250)
     path.write_text("")
-    (tmp_path / ".classifier.toml.part").mkdir()
 
     with pytest.raises(ConfigError, match="cannot be written"):
         replace_model(path, tmp_path / "new")
     assert path.read_text() == ""
+
+
+def test_paces_are_those_of_the_endpoints_and_rules(tmp_path: Path, taxonomy: Taxonomy) -> None:
+    """What an endpoint does not say is as it always was."""
+    more = 'digest = "daily 08:00"\nquiet = ["22:00-07:00"]\nat_most = "20/day"\ntimezone = "Asia/Shanghai"'
+    rule = '[[rule]]\nid = "r"\nsectors = ["wind"]\nto = ["d"]\ndigest = "daily 06:00"\nat_most = "5/hour"\n'
+    checked = _load(tmp_path, taxonomy, rule + _endpoint(f'secret = "{SECRET}"\n{more}'))
+    plain = _load(tmp_path, taxonomy, _endpoint(f'secret = "{SECRET}"'))
+
+    assert checked.paces["d"].zone == ZoneInfo("Asia/Shanghai")
+    assert checked.paces["d"].digest == Schedule(at=480)
+    assert checked.paces["d"].at_most == Budget(20, "day")
+    assert checked.rules.rules[0].pace == Pace(digest=Schedule(at=360), at_most=Budget(5, "hour"))
+    assert plain.paces == {"d": Pace()}
+
+
+def test_every_fault_of_a_pace_is_told_with_its_place(tmp_path: Path, taxonomy: Taxonomy) -> None:
+    """Of rules and endpoints, once each."""
+    rules = (
+        '[[rule]]\nid = "a"\nsectors = ["wind"]\nto = ["d"]\ndigest = "weekly"\nquiet = "22:00-07:00"\n'
+        '[[rule]]\nid = "b"\nsectors = ["wind"]\nto = ["d"]\ndigest = "daily 06:00"\n'
+        '[[rule]]\nid = "c"\nsectors = ["wind"]\nto = ["d"]\ndigest = "daily 06:00"\ntimezone = "UTC"\n'
+    )
+    faulty = 'digest = "daily 08:00"\nat_most = 20\nquite = "22:00-07:00"'
+    problems = _problems(tmp_path, taxonomy, rules + _endpoint(f'secret = "{SECRET}"\n{faulty}'))
+
+    keys = (
+        "id, to, to_review, bands, min_score, keywords_any, countries, places, keywords_none, unless, active, digest,"
+        " at_most, timezone, sectors, policy_types"
+    )
+
+    assert [str(problem).partition(", got")[0].partition("; write")[0] for problem in problems] == [
+        "endpoint[0].quite: no such key; did you mean 'quiet'?",
+        f"rule[0].quiet: no such key; a rule has {keys}",
+        'rule[0].digest: "instant", "daily 08:00" or "every 15m" (up to 24h) needed',
+        'endpoint[0].at_most: a number a day or an hour, such as "20/day" or "5/hour", needed',
+        "endpoint[0].timezone: a daily digest of 'd' needs one",
+    ]
+    rest = _problems(tmp_path, taxonomy, rules[rules.index('[[rule]]\nid = "b"') :] + _endpoint(f'secret = "{SECRET}"'))
+    how = 'write timezone = "Europe/Berlin", or another'
+    assert [str(problem) for problem in rest] == [
+        f"rule[0].timezone: a daily digest needs one; {how}, here or at the endpoint 'd'"
+    ]

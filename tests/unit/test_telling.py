@@ -16,7 +16,20 @@ from classifier.payloads import FORMATS, Format
 from classifier.payloads.summaries import MAX_ADDED, News, Summary, parse_summary, summary_record
 from classifier.payloads.template import SAMPLES
 from classifier.payloads.text import clean
-from classifier.telling import COOLDOWN, Place, StoryBooks, Telling, Told, apart, labels_told, make_telling, news
+from classifier.stories import Signature
+from classifier.telling import (
+    COOLDOWN,
+    Kin,
+    Place,
+    StoryBooks,
+    Telling,
+    Told,
+    apart,
+    is_overtaken,
+    labels_told,
+    make_telling,
+    news,
+)
 
 NOW = dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
 QUOTES = Evidence(quotes=(Quote("Wind parks get land.", 0, 9, 1.0),), terms=(), against=())
@@ -52,6 +65,37 @@ def test_news_is_told_and_nothing_else(where: Place, known: StoryBooks, kind: st
     found = news(where, SUMMARY, known, "desk", NOW, COOLDOWN)
 
     assert (found and found.kind) == kind
+
+
+TEXT = (
+    "Pay\n\nThe mayor of Rizhao said operators of taxis receive a subsidy of 300 yuan for new charging piles beside the"
+    " road. Mr. Zang, who drives one of 790 taxis of the port, asked when the office on Haiqu Road would pay."
+)
+OTHER = "Choirs\n\nA choir of forty farmers sang in the new hall of the village on Sunday; tea was served after."
+
+
+@pytest.mark.parametrize(
+    ("text", "source", "story_id", "expected"),
+    [
+        pytest.param(TEXT + " More soon.", "b.txt", "other", True, id="alike"),
+        pytest.param(OTHER, "a.txt", "other", True, id="same-file"),
+        pytest.param(OTHER, "b.txt", "mine", True, id="same-story"),
+        pytest.param(OTHER, "b.txt", "other", False, id="nothing-to-do-with-it"),
+        pytest.param("", "b.txt", "other", False, id="without-a-text"),
+    ],
+)
+def test_a_story_is_overtaken_by_what_could_change_where_it_stands(
+    text: str, source: str, story_id: str, *, expected: bool
+) -> None:
+    """By a likeness, another version of the file, or more of its story; not by anything else, nor by nothing."""
+    mine = make_telling(parse_article(TEXT.encode(), "a.txt"))
+    newer = make_telling(parse_article((text or TEXT).encode(), source))
+    if not text:
+        newer = replace(newer, signature=Signature(b""))
+
+    assert is_overtaken([(mine, "mine")], [Kin(telling=newer, story_id=story_id)]) is expected
+    assert not is_overtaken([(mine, "mine")], [])
+    assert not is_overtaken([(None, None)], [Kin(telling=newer, story_id=story_id)])
 
 
 def test_another_endpoint_or_rule_has_not_been_told() -> None:

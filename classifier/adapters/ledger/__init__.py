@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from classifier.adapters.ledger import (
     books,
     deliveries,
+    digests,
     endpoint_states,
     opinions,
     overviews,
@@ -33,9 +34,11 @@ from classifier.backtest import Past
 from classifier.delivery import EndpointHealth, Message, Outcome, Rate, Step
 from classifier.feedback import Judged, Judgement, Subject
 from classifier.ports import (
+    AsideRow,
     Audit,
     Checkpoint,
     Claim,
+    DueDigest,
     FileState,
     FileVersion,
     Follow,
@@ -140,6 +143,20 @@ class SqlLedger:
         with self._database.reading() as connection:
             return tellings.kin(connection, given, since)
 
+    def last_telling(self) -> int:
+        """Return a mark for `tellings_after`: everything recorded before this call is before it."""
+        if not self._database.is_shared:  # there are no others
+            return 0
+        with self._database.reading() as connection:
+            return tellings.last(connection)
+
+    def tellings_after(self, mark: int) -> Sequence[Kin]:
+        """Return the tellings recorded after *mark*, without their texts; none where there is one daemon only."""
+        if not self._database.is_shared:
+            return ()
+        with self._database.reading() as connection:
+            return tellings.after(connection, mark)
+
     def story(self, story_id: str, source: str) -> StoryBooks:
         """Return what is known of a story; *source* is not among the files it counts."""
         with self._database.reading() as connection:
@@ -179,8 +196,8 @@ class SqlLedger:
         with self._database.reading() as connection:
             return silences.in_force(connection, now)
 
-    def add_silence(self, silence: Silence) -> Silence:
-        """Store a silence; return it with its number."""
+    def add_silence(self, silence: Silence) -> tuple[Silence, int]:
+        """Store a silence, hold back what waits for a digest and meets it; return it with its number, and how many."""
         with self._database.writing() as connection:
             return silences.add(connection, silence)
 
@@ -210,6 +227,11 @@ class SqlLedger:
         """Return how many seconds *rate* keeps a due message of an endpoint waiting; None when none is due."""
         with self._database.reading() as connection:
             return deliveries.due_in_s(connection, endpoint_id, now, rate)
+
+    def turn(self, endpoint_id: str, now: dt.datetime, rate: Rate) -> float:
+        """Count a try that is no message's against *rate* and return 0; or return how many seconds it must wait."""
+        with self._database.writing() as connection:
+            return deliveries.turn(connection, endpoint_id, now, rate)
 
     def claim(self, endpoint_id: str, now: dt.datetime, lease: dt.timedelta, rate: Rate | None = None) -> Claim | None:
         """Take the message of one endpoint that has been due longest, if any, for the time of *lease*."""
@@ -242,7 +264,7 @@ class SqlLedger:
             return deliveries.listed(connection, states, limit)
 
     def backlog(self) -> Mapping[str, Mapping[str, int]]:
-        """Count messages by endpoint and state."""
+        """Count messages by endpoint and state, and alerts that wait for a digest as ``aside``."""
         with self._database.reading() as connection:
             return deliveries.backlog(connection)
 
@@ -265,6 +287,33 @@ class SqlLedger:
         """Make every message made at *since* or later and not delivered due now, in the order they were made in."""
         with self._database.writing() as connection:
             return deliveries.recover(connection, endpoint_id, since, now)
+
+    # -- what is sent in digests -------------------------------------------------------------------------------------
+
+    def made(self, endpoint_id: str, start: dt.datetime, end: dt.datetime) -> Mapping[str, int]:
+        """Count the messages, one alert each, made for an endpoint from *start* on and before *end*, by rule."""
+        with self._database.reading() as connection:
+            return digests.made(connection, endpoint_id, start, end)
+
+    def due_digest(self, endpoint_id: str, now: dt.datetime, limit: int) -> DueDigest | None:
+        """Return what goes into the digest of an endpoint that is to be made now; None when there is none."""
+        with self._database.reading() as connection:
+            return digests.due(connection, endpoint_id, now, limit)
+
+    def close_digest(self, due: DueDigest, message: Message, now: dt.datetime) -> bool:
+        """Put *message* into the outbox and its alerts into it; False, and nothing stored, when others were at it."""
+        with self._database.writing() as connection:
+            is_closed = digests.close(connection, due, message, now)
+            if is_closed:
+                self._checkpoint("closing")
+        if is_closed:
+            self._checkpoint("closed")
+        return is_closed
+
+    def put_aside(self, endpoint_id: str | None, limit: int, *, is_made: bool) -> Sequence[AsideRow]:
+        """Return the alerts that wait for a digest, those due first first; or those that are in one, newest first."""
+        with self._database.reading() as connection:
+            return digests.listed(connection, endpoint_id, limit, is_made=is_made)
 
     # -- what is known of endpoints ----------------------------------------------------------------------------------
 
@@ -302,15 +351,15 @@ class SqlLedger:
         self._checkpoint("pruned")
         return forgotten
 
-    def scan_ended(self, now: dt.datetime) -> None:
-        """Remember that the folder has been looked at to the end."""
+    def scan_ended(self, folder_name: str, now: dt.datetime) -> None:
+        """Remember that the folder of this name, which may be empty, has been looked at to the end."""
         with self._database.writing() as connection:
-            overviews.mark(connection, overviews.SCAN, now)
+            overviews.mark(connection, overviews.scan_mark(folder_name), now)
 
-    def overview(self, midnight: dt.datetime, week: dt.datetime) -> Overview:
-        """Return what happened since *midnight*, and since *week*."""
+    def overview(self, folder_name: str, midnight: dt.datetime, week: dt.datetime) -> Overview:
+        """Return what happened since *midnight*, and since *week*; and when the folder of this name was looked at."""
         with self._database.reading() as connection:
-            return overviews.overview(connection, midnight, week)
+            return overviews.overview(connection, folder_name, midnight, week)
 
     def audit(self) -> Audit:
         """Count everything and check that it adds up."""

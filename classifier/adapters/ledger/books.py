@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
-from classifier.adapters.ledger.schema import UtcDateTime, articles, files, held, matches, outbox
+from classifier.adapters.ledger.schema import UtcDateTime, articles, aside, files, held, matches, outbox
 from classifier.backtest import Past
 from classifier.ports import Audit
 from classifier.tags import Abstention, Band, Tag, Tags
@@ -23,6 +23,9 @@ def audit(connection: sa.Connection) -> Audit:
     by_state, by_reason = counts(connection, files.c.state), counts(connection, files.c.reason)
     messages = counts(connection, outbox.c.state)
     n_held = connection.scalar(sa.select(sa.func.count()).select_from(held)) or 0
+    in_digests = sa.func.count(aside.c.message_id)
+    n_aside, n_in_digests = connection.execute(sa.select(sa.func.count() - in_digests, in_digests)).one()
+    n_digests = n_aside + n_in_digests
     n_articles = connection.scalar(sa.select(sa.func.count()).select_from(articles)) or 0
     n_matches = connection.scalar(sa.select(sa.func.count()).select_from(matches)) or 0
     n_alerts = connection.scalar(sa.select(sa.func.count()).where(outbox.c.article_id.is_not(None))) or 0
@@ -43,8 +46,8 @@ def audit(connection: sa.Connection) -> Audit:
             f"the matches asked for {expected} messages but {n_alerts} are stored",
         ),
         (
-            n_endpoints == expected + n_held,
-            f"the matches are for {n_endpoints} endpoints but {expected} messages and {n_held} held are stored",
+            n_endpoints == expected + n_held + n_digests,
+            f"the matches are for {n_endpoints} endpoints but {expected} sent, {n_held} held, {n_digests} for digests",
         ),
         (not stuck, f"{stuck} messages are neither due nor settled"),
         (not damage, f"the database is damaged: {damage}"),
@@ -56,6 +59,8 @@ def audit(connection: sa.Connection) -> Audit:
         matches=n_matches,
         messages=messages,
         held=n_held,
+        aside=n_aside,
+        in_digests=n_in_digests,
         faults=tuple(fault for is_fine, fault in checks if not is_fine),
     )
 

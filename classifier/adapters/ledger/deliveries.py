@@ -8,12 +8,21 @@ import sqlalchemy as sa
 
 from classifier.adapters.ledger.database import insert_new
 from classifier.adapters.ledger.endpoint_states import health
-from classifier.adapters.ledger.schema import IS_OPEN, MAX_DETAIL, UtcDateTime, attempts, endpoints, outbox, rates
+from classifier.adapters.ledger.schema import (
+    IS_OPEN,
+    MAX_DETAIL,
+    UtcDateTime,
+    aside,
+    attempts,
+    endpoints,
+    outbox,
+    rates,
+)
 from classifier.alerts import MessageId
 from classifier.delivery import Dead, Delivered, EndpointState, Message, Outcome, Rate, RetryAt, Step
 from classifier.ports import Claim, OutboxRow, Queue
 
-_CLOCK_SLACK = dt.timedelta(seconds=60)  # a clock set back by less is waited for
+CLOCK_SLACK = dt.timedelta(seconds=60)  # a clock set back by less is waited for
 
 
 def due_in_s(connection: sa.Connection, endpoint_id: str, now: dt.datetime, rate: Rate | None) -> float | None:
@@ -56,6 +65,16 @@ def claim(
         token=token,
         health=health(connection, endpoint_id),
     )
+
+
+def turn(connection: sa.Connection, endpoint_id: str, now: dt.datetime, rate: Rate) -> float:
+    """Count a try that is no message's against *rate* and return 0; or return how many seconds it must wait."""
+    used_until = _used_until(connection, endpoint_id, now)
+    if seconds := rate.wait_s(used_until, now):
+        return seconds
+    level = rate.count(used_until, now)
+    connection.execute(rates.update().where(rates.c.endpoint_id == endpoint_id).values(used_until=level))
+    return 0.0
 
 
 def _used_until(connection: sa.Connection, endpoint_id: str, now: dt.datetime) -> dt.datetime:
@@ -107,13 +126,16 @@ def settle(
 
 
 def backlog(connection: sa.Connection) -> Mapping[str, Mapping[str, int]]:
-    """Count messages by endpoint and state."""
+    """Count messages by endpoint and state, and alerts that wait for a digest as ``aside``."""
     query = sa.select(outbox.c.endpoint_id, outbox.c.state, sa.func.count()).group_by(
         outbox.c.endpoint_id, outbox.c.state
     )
     counts: dict[str, dict[str, int]] = {}
     for endpoint_id, state, count in connection.execute(query):
         counts.setdefault(endpoint_id, {})[state] = count
+    waiting = sa.select(aside.c.endpoint_id, sa.func.count()).where(aside.c.message_id.is_(None))
+    for endpoint_id, count in connection.execute(waiting.group_by(aside.c.endpoint_id)):
+        counts.setdefault(endpoint_id, {})["aside"] = count
     return counts
 
 
@@ -189,18 +211,23 @@ def waiting(connection: sa.Connection, limit: int) -> int:
     return connection.scalar(sa.select(sa.func.count()).select_from(some)) or 0
 
 
+def is_closed(endpoint_id: str, now: dt.datetime) -> sa.ColumnElement[bool]:
+    """Return what holds when an endpoint is disabled, or has asked to be left alone for now."""
+    which = (endpoints.c.state == EndpointState.DISABLED) | (
+        (endpoints.c.paused_until > now) & (endpoints.c.failed_at <= now + CLOCK_SLACK)
+    )
+    return sa.exists().where((endpoints.c.id == endpoint_id) & which)
+
+
 def _is_due(endpoint_id: str, now: dt.datetime) -> sa.ColumnElement[bool]:
     """
     Return what holds for messages that may be tried now.
 
     Instants that cannot be, because the clock was set back since they were stored, hold nothing up.
     """
-    is_closed = (endpoints.c.state == EndpointState.DISABLED) | (
-        (endpoints.c.paused_until > now) & (endpoints.c.failed_at <= now + _CLOCK_SLACK)
-    )
     return (
         (outbox.c.endpoint_id == endpoint_id)
         & outbox.c.due_at.is_not(None)
-        & ((outbox.c.due_at <= now) | (outbox.c.scheduled_at > now + _CLOCK_SLACK))
-        & ~sa.exists().where((endpoints.c.id == endpoint_id) & is_closed)
+        & ((outbox.c.due_at <= now) | (outbox.c.scheduled_at > now + CLOCK_SLACK))
+        & ~is_closed(endpoint_id, now)
     )

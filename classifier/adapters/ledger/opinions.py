@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import sqlalchemy as sa
 
 from classifier.adapters.ledger.books import read_tags
-from classifier.adapters.ledger.schema import articles, feedback, files, matches, outbox
+from classifier.adapters.ledger.schema import articles, aside, feedback, files, matches, outbox
 from classifier.feedback import MIN_REFERENCE, Judged, Judgement, Subject, Verdict
 
 MAX_FOUND = 5  # subjects told apart when a name fits several
@@ -30,9 +30,9 @@ def subjects(connection: sa.Connection, reference: str) -> Sequence[Subject]:
     if (article_id := connection.scalar(named)) is not None:
         return [_article(connection, article_id)]
     if _ALERT.fullmatch(reference):
-        begins = outbox.c.id.startswith(reference, autoescape=True)
-        alerts = sa.select(outbox.c.id).where(begins, outbox.c.article_id.is_not(None))
-        found = connection.scalars(alerts.order_by(outbox.c.id).limit(MAX_FOUND)).all()
+        alerts = _alerts()
+        begins = alerts.c.id.startswith(reference, autoescape=True)
+        found = connection.scalars(sa.select(alerts.c.id).where(begins).order_by(alerts.c.id).limit(MAX_FOUND)).all()
         return [_alert(connection, item) for item in ([reference] if reference in found else found)]
     if _DIGEST.fullmatch(reference):
         ids = sa.select(articles.c.id).where(articles.c.id.startswith(reference, autoescape=True))
@@ -42,16 +42,23 @@ def subjects(connection: sa.Connection, reference: str) -> Sequence[Subject]:
 
 
 def _alert(connection: sa.Connection, alert_id: str) -> Subject:
+    alerts = _alerts()
     query = (
-        sa.select(outbox.c.article_id, outbox.c.rule_id, matches.c.labels)
+        sa.select(alerts.c.article_id, alerts.c.rule_id, matches.c.labels)
         .join(
             matches,
-            (matches.c.article_id == outbox.c.article_id) & (matches.c.rule_id == outbox.c.rule_id),
+            (matches.c.article_id == alerts.c.article_id) & (matches.c.rule_id == alerts.c.rule_id),
         )
-        .where(outbox.c.id == alert_id)
+        .where(alerts.c.id == alert_id)
     )
     row = connection.execute(query).one()
     return _subject(connection, row.article_id, alert_id, row.rule_id, row.labels)
+
+
+def _alerts() -> sa.Subquery:
+    """Return all alerts: those that are messages of their own, and those that are told in digests."""
+    alone = sa.select(outbox.c.id, outbox.c.article_id, outbox.c.rule_id).where(outbox.c.article_id.is_not(None))
+    return alone.union_all(sa.select(aside.c.alert_id, aside.c.article_id, aside.c.rule_id)).subquery()
 
 
 def _article(connection: sa.Connection, article_id: str) -> Subject:

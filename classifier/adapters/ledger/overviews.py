@@ -5,11 +5,11 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import sqlalchemy as sa
 
-from classifier.adapters.ledger.books import newest_file_at
 from classifier.adapters.ledger.database import insert_new
 from classifier.adapters.ledger.schema import (
     UtcDateTime,
     articles,
+    aside,
     feedback,
     files,
     held,
@@ -22,7 +22,6 @@ from classifier.adapters.ledger.silences import stories_named
 from classifier.status import Overview, RuleCounts
 from classifier.telling import StoryMember, StoryRow, ToldAlert
 
-SCAN = "scan"
 MAX_MEMBERS = 1_000  # articles of one story that are shown
 
 
@@ -32,8 +31,15 @@ def mark(connection: sa.Connection, name: str, at: dt.datetime) -> None:
     connection.execute(marks.update().where(marks.c.name == name).values(at=at))
 
 
-def overview(connection: sa.Connection, midnight: dt.datetime, week: dt.datetime) -> Overview:
-    """Return what happened since *midnight*, and since *week*."""
+def scan_mark(folder_name: str) -> str:
+    """Return what the end of a scan of a folder is called."""
+    return f"scan {folder_name}"
+
+
+def overview(connection: sa.Connection, folder_name: str, midnight: dt.datetime, week: dt.datetime) -> Overview:
+    """Return what happened since *midnight*, and since *week*; when the folder of this name was looked at."""
+    mine = files.c.path.startswith(f"{folder_name}/", autoescape=True) if folder_name else sa.true()
+    newest_file = sa.select(files.c.recorded_at).where(mine).order_by(files.c.recorded_at.desc()).limit(1)
     today = files.c.recorded_at >= midnight
     silent = (
         sa.select(articles.c.abstained, sa.func.count())
@@ -41,7 +47,7 @@ def overview(connection: sa.Connection, midnight: dt.datetime, week: dt.datetime
         .where(today & (files.c.state == "scored") & articles.c.story_id.is_(None))
         .group_by(articles.c.abstained)
     )
-    abstentions: dict[str | None, int] = dict(connection.execute(silent).tuples().all())
+    abstentions: dict[str | None, int] = dict(connection.execute(silent).all())
     newest = (
         sa.select(articles.c.model)
         .join(files, files.c.article_id == articles.c.id)
@@ -56,15 +62,16 @@ def overview(connection: sa.Connection, midnight: dt.datetime, week: dt.datetime
         .order_by(feedback.c.verdict)
     )
     return Overview(
-        scan_at=connection.scalar(sa.select(marks.c.at).where(marks.c.name == SCAN)),
-        newest_file_at=newest_file_at(connection),
+        scan_at=connection.scalar(sa.select(marks.c.at).where(marks.c.name == scan_mark(folder_name))),
+        newest_file_at=connection.scalar(newest_file),
         model=connection.scalar(newest),
         files=_counts(connection, files.c.state, today),
         rejections=_counts(connection, files.c.reason, today & files.c.reason.is_not(None)),
         abstentions={reason: count for reason, count in sorted(abstentions.items(), key=str) if reason is not None},
         untagged=abstentions.get(None, 0),
         rules=_rules(connection, midnight, week),
-        feedback=dict(connection.execute(said).tuples().all()),
+        waiting=connection.scalar(sa.select(sa.func.count()).where(aside.c.message_id.is_(None))) or 0,
+        feedback=dict(connection.execute(said).all()),
     )
 
 
@@ -86,14 +93,23 @@ def _rules(connection: sa.Connection, midnight: dt.datetime, week: dt.datetime) 
         .group_by(matches.c.rule_id)
         .order_by(matches.c.rule_id)
     )
-    kept_back = sa.select(held.c.rule_id, sa.func.count()).where(held.c.created_at >= week).group_by(held.c.rule_id)
-    n_held: dict[str, int] = dict(connection.execute(kept_back).tuples().all())
+    n_held, n_aside = (_since(connection, table, week) for table in (held, aside))
     return {
         row.rule_id: RuleCounts(
-            today=int(row.today), week=row.week, sent=int(row.sent), held=n_held.get(row.rule_id, 0)
+            today=int(row.today),
+            week=row.week,
+            sent=int(row.sent),
+            aside=n_aside.get(row.rule_id, 0),
+            held=n_held.get(row.rule_id, 0),
         )
         for row in connection.execute(met)
     }
+
+
+def _since(connection: sa.Connection, table: sa.Table, week: dt.datetime) -> dict[str, int]:
+    """Count the rows of a table by rule."""
+    counts = sa.select(table.c.rule_id, sa.func.count()).where(table.c.created_at >= week).group_by(table.c.rule_id)
+    return dict(connection.execute(counts).all())
 
 
 # -- stories ---------------------------------------------------------------------------------------------------------
@@ -114,9 +130,7 @@ def stories(connection: sa.Connection, since: dt.datetime, limit: int) -> Sequen
     found = connection.execute(recent).all()
     ids = [row.story_id for row in found]
     told = _story_counts(connection, ids)
-    titles = dict(
-        connection.execute(sa.select(articles.c.id, articles.c.title).where(articles.c.id.in_(ids))).tuples().all()
-    )
+    titles = dict(connection.execute(sa.select(articles.c.id, articles.c.title).where(articles.c.id.in_(ids))).all())
     return [
         StoryRow(
             id=row.story_id,
@@ -124,7 +138,7 @@ def stories(connection: sa.Connection, since: dt.datetime, limit: int) -> Sequen
             last_at=row.last_at,
             n_articles=told["articles"].get(row.story_id, 0),
             n_files=told["files"].get(row.story_id, 0),
-            n_alerts=told["alerts"].get(row.story_id, 0),
+            n_alerts=told["alerts"].get(row.story_id, 0) + told["aside"].get(row.story_id, 0),
             n_held=told["held"].get(row.story_id, 0),
         )
         for row in found
@@ -139,12 +153,13 @@ def _story_counts(connection: sa.Connection, ids: Sequence[str]) -> Mapping[str,
         query = sa.select(tellings.c.story_id, what)
         if other is not None:
             query = query.join(other, other.c.article_id == tellings.c.article_id)
-        return dict(connection.execute(query.where(mine).group_by(tellings.c.story_id)).tuples().all())
+        return dict(connection.execute(query.where(mine).group_by(tellings.c.story_id)).all())
 
     return {
         "articles": counted(sa.func.count()),
         "files": counted(sa.func.count(files.c.path.distinct()), files),
         "alerts": counted(sa.func.count(), outbox),
+        "aside": counted(sa.func.count(), aside),
         "held": counted(sa.func.count(), held),
     }
 
@@ -176,6 +191,19 @@ def story_members(connection: sa.Connection, name: str) -> Sequence[StoryMember]
             .order_by(outbox.c.created_at, outbox.c.id)
         )
     )
+    put_aside = _by_article(
+        connection.execute(
+            sa.select(
+                aside.c.article_id,
+                aside.c.rule_id,
+                aside.c.endpoint_id,
+                aside.c.alert_id,
+                sa.case((aside.c.message_id.is_(None), "waits for a digest"), else_="in a digest"),
+            )
+            .where(aside.c.article_id.in_(of_all))
+            .order_by(aside.c.created_at, aside.c.id)
+        )
+    )
     kept_back = _by_article(
         connection.execute(
             sa.select(held.c.article_id, held.c.rule_id, held.c.endpoint_id, held.c.reason)
@@ -192,7 +220,7 @@ def story_members(connection: sa.Connection, name: str) -> Sequence[StoryMember]
             paths=tuple(dict.fromkeys(path for (path,) in paths.get(row.id, ()))),
             alerts=tuple(
                 ToldAlert(rule_id=rule_id, endpoint_id=endpoint_id, alert_id=alert_id, what=state)
-                for rule_id, endpoint_id, alert_id, state in sent.get(row.id, ())
+                for rule_id, endpoint_id, alert_id, state in [*sent.get(row.id, ()), *put_aside.get(row.id, ())]
             )
             + tuple(
                 ToldAlert(rule_id=rule_id, endpoint_id=endpoint_id, alert_id=None, what=reason)

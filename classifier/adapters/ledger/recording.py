@@ -7,9 +7,11 @@ from collections.abc import Collection, Iterator, Sequence
 import sqlalchemy as sa
 
 from classifier.adapters.ledger.database import Turn, wait_for_turn
+from classifier.adapters.ledger.digests import aside_row
 from classifier.adapters.ledger.schema import (
     MAX_DETAIL,
     articles,
+    aside,
     files,
     held,
     matches,
@@ -66,7 +68,7 @@ class _Rows:
     def __init__(self, now: dt.datetime) -> None:
         self._now = now
         self.by_table: dict[sa.Table, list[dict[str, object]]] = {
-            table: [] for table in (articles, files, matches, outbox, held)
+            table: [] for table in (articles, files, matches, outbox, held, aside)
         }
         self.scored: list[Scored] = []
 
@@ -138,6 +140,7 @@ class _Rows:
             }
             for item in scored.held
         ]
+        self.by_table[aside] += [aside_row(scored, item, self._now) for item in scored.aside]
         self.by_table[outbox] += [outbox_row(message, article.id, self._now) for message in scored.messages]
 
 

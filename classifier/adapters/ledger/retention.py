@@ -7,6 +7,7 @@ import sqlalchemy as sa
 from classifier.adapters.ledger.database import Turn, has_turn
 from classifier.adapters.ledger.schema import (
     IS_OPEN,
+    aside,
     attempts,
     bands,
     file_claims,
@@ -39,6 +40,7 @@ def prune(connection: sa.Connection, limits: Retention, now: dt.datetime) -> int
     forgotten += _delete(connection, attempts, _old_attempts(now - limits.attempts))
     forgotten += _delete(connection, files, _IS_FORGETTABLE & (files.c.recorded_at < old_records))
     forgotten += _forget_matches(connection, old_records)
+    forgotten += _forget_digests(connection, old_records)
     forgotten += _forget_stories(connection, now - limits.stories)
     # Of files that were gone before anybody read them, taken by a daemon that was gone as well.
     forgotten += connection.execute(file_claims.delete().where(file_claims.c.until < now - _LONG_OVER)).rowcount
@@ -57,8 +59,9 @@ def _old_attempts(before: dt.datetime) -> sa.ColumnElement[bool]:
 
 def _forget_bodies(connection: sa.Connection, before: dt.datetime) -> int:
     which = (outbox.c.settled_at < before) & (outbox.c.state == "delivered") & (sa.func.length(outbox.c.body) > 0)
-    some = sa.select(outbox.c.id).where(which).limit(PRUNE_ROWS).scalar_subquery()
-    return connection.execute(outbox.update().where(outbox.c.id.in_(some)).values(body=b"")).rowcount
+    ids = list(connection.scalars(sa.select(outbox.c.id).where(which).limit(PRUNE_ROWS)))
+    connection.execute(aside.update().where(aside.c.message_id.in_(ids)).values(summary=""))
+    return connection.execute(outbox.update().where(outbox.c.id.in_(ids)).values(body=b"")).rowcount
 
 
 def _forget_matches(connection: sa.Connection, before: dt.datetime) -> int:
@@ -66,7 +69,7 @@ def _forget_matches(connection: sa.Connection, before: dt.datetime) -> int:
     of_match = (outbox.c.article_id == matches.c.article_id) & (outbox.c.rule_id == matches.c.rule_id)
     some = (
         sa.select(matches.c.article_id, matches.c.rule_id)
-        .where((matches.c.created_at < before) & ~sa.exists().where(of_match & IS_OPEN))
+        .where((matches.c.created_at < before) & ~sa.exists().where(of_match & IS_OPEN) & ~_has_open_digest())
         .limit(PRUNE_ROWS)
     )
     forgotten = 0
@@ -76,9 +79,26 @@ def _forget_matches(connection: sa.Connection, before: dt.datetime) -> int:
         connection.execute(attempts.delete().where(attempts.c.message_id.in_(messages)))
         connection.execute(outbox.delete().where(of_this))
         connection.execute(held.delete().where((held.c.article_id == article_id) & (held.c.rule_id == rule_id)))
+        connection.execute(aside.delete().where((aside.c.article_id == article_id) & (aside.c.rule_id == rule_id)))
         of_this = (matches.c.article_id == article_id) & (matches.c.rule_id == rule_id)
         forgotten += connection.execute(matches.delete().where(of_this)).rowcount
     return forgotten
+
+
+def _has_open_digest() -> sa.ColumnElement[bool]:
+    """Return what holds for matches with an alert that waits for a digest, or is in one that is not delivered."""
+    of_match = (aside.c.article_id == matches.c.article_id) & (aside.c.rule_id == matches.c.rule_id)
+    delivered = sa.exists().where((outbox.c.id == aside.c.message_id) & (outbox.c.state == "delivered"))
+    return sa.exists().where(of_match & ~delivered)
+
+
+def _forget_digests(connection: sa.Connection, before: dt.datetime) -> int:
+    """Delete old messages that are of no match: digests whose alerts are forgotten, and notices."""
+    is_empty = ~sa.exists().where(aside.c.message_id == outbox.c.id)
+    is_old = (outbox.c.settled_at < before) & (outbox.c.state == "delivered") & outbox.c.article_id.is_(None)
+    ids = list(connection.scalars(sa.select(outbox.c.id).where(is_old & is_empty).limit(PRUNE_ROWS)))
+    connection.execute(attempts.delete().where(attempts.c.message_id.in_(ids)))
+    return connection.execute(outbox.delete().where(outbox.c.id.in_(ids))).rowcount
 
 
 def _forget_stories(connection: sa.Connection, before: dt.datetime) -> int:

@@ -195,6 +195,27 @@ held = sa.Table(
     sa.ForeignKeyConstraint(["article_id", "rule_id"], ["matches.article_id", "matches.rule_id"]),
 )
 
+aside = sa.Table(  # alerts that are told in a digest
+    "aside",
+    metadata,
+    sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
+    sa.Column("article_id", sa.String(64), nullable=False),
+    sa.Column("rule_id", sa.String(64), nullable=False),
+    sa.Column("endpoint_id", sa.String(64), nullable=False),
+    sa.Column("story_id", sa.String(64)),
+    sa.Column("alert_id", sa.String(64), nullable=False, unique=True),  # what people name it by
+    sa.Column("summary", sa.Text, nullable=False),  # JSON; empty once the digest's body is forgotten
+    sa.Column("strength", sa.Float, nullable=False),  # highest score of a tag that met the rule, and 1 if it is sure
+    sa.Column("reason", sa.String(16), nullable=False),
+    sa.Column("due_at", UtcDateTime, nullable=False),  # when the digest is made
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("message_id", sa.ForeignKey("outbox.id"), index=True),  # the digest it is in; NULL until it is made
+    sa.ForeignKeyConstraint(["article_id", "rule_id"], ["matches.article_id", "matches.rule_id"]),
+    sa.UniqueConstraint("article_id", "rule_id", "endpoint_id", name="uq_aside_alert"),
+)
+sa.Index("ix_aside_waiting", aside.c.endpoint_id, aside.c.due_at, **_where(aside.c.message_id.is_(None)))
+sa.Index("ix_outbox_made", outbox.c.endpoint_id, outbox.c.created_at, **_where(outbox.c.article_id.is_not(None)))
+
 feedback = sa.Table(  # what people said: never forgotten, never changed
     "feedback",
     metadata,
@@ -219,7 +240,7 @@ feedback = sa.Table(  # what people said: never forgotten, never changed
 marks = sa.Table(  # when something happened last
     "marks",
     metadata,
-    sa.Column("name", sa.String(32), primary_key=True),
+    sa.Column("name", sa.String(80), primary_key=True),
     sa.Column("at", UtcDateTime, nullable=False),
 )
 
@@ -229,11 +250,11 @@ silences = sa.Table(
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("reason", AnyText, nullable=False),
     sa.Column("until", UtcDateTime, nullable=False),
-    sa.Column("rule_id", sa.Text),  # what it names; NULL for what it does not
+    sa.Column("rule_id", AnyText),  # what it names; NULL for what it does not
     sa.Column("label", AnyText),
-    sa.Column("story_id", sa.Text),
+    sa.Column("story_id", AnyText),
     sa.Column("keyword", AnyText),
-    sa.Column("endpoint_id", sa.Text),
+    sa.Column("endpoint_id", AnyText),
     sa.Column("created_at", UtcDateTime, nullable=False),
 )
 

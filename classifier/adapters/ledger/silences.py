@@ -1,14 +1,17 @@
 """Silences, and what they hold back."""
 
 import datetime as dt
+import json
 from collections.abc import Sequence
 
 import sqlalchemy as sa
 
-from classifier.adapters.ledger.schema import articles, files, held, outbox, silences
+from classifier.adapters.ledger.schema import articles, aside, files, held, outbox, silences, tellings
 from classifier.literals import parse_literal
+from classifier.payloads.summaries import parse_summary
 from classifier.ports import HeldRow
 from classifier.silences import Silence
+from classifier.telling import unpack
 
 
 def in_force(connection: sa.Connection, now: dt.datetime) -> Sequence[Silence]:
@@ -17,8 +20,8 @@ def in_force(connection: sa.Connection, now: dt.datetime) -> Sequence[Silence]:
     return [_read(row) for row in connection.execute(query)]
 
 
-def add(connection: sa.Connection, silence: Silence) -> Silence:
-    """Store a silence; return it with its number."""
+def add(connection: sa.Connection, silence: Silence) -> tuple[Silence, int]:
+    """Store a silence, hold back what waits for a digest and meets it; return it with its number, and how many."""
     row = {
         "reason": silence.reason,
         "until": silence.until,
@@ -30,7 +33,36 @@ def add(connection: sa.Connection, silence: Silence) -> Silence:
         "created_at": silence.created_at,
     }
     stored = connection.execute(silences.insert().returning(silences), row).one()
-    return _read(stored)
+    silence = _read(stored)
+    return silence, _hold_waiting(connection, silence)
+
+
+def _hold_waiting(connection: sa.Connection, silence: Silence) -> int:
+    """Hold back of the alerts that wait for a digest those that a silence names; return how many."""
+    of_article = tellings.c.article_id == aside.c.article_id
+    query = sa.select(aside, tellings.c.packed).outerjoin(tellings, of_article).where(aside.c.message_id.is_(None))
+    for column, value in ((aside.c.rule_id, silence.rule_id), (aside.c.endpoint_id, silence.endpoint_id)):
+        query = query if value is None else query.where(column == value)
+    rows = [row for row in connection.execute(query.with_for_update(of=aside)) if _meets(silence, row)]
+    for row in rows:
+        mine = {"article_id": row.article_id, "rule_id": row.rule_id, "endpoint_id": row.endpoint_id}
+        why = {"reason": "silenced", "silence_id": silence.id, "created_at": silence.created_at}
+        connection.execute(held.insert(), mine | why)
+        connection.execute(aside.delete().where(aside.c.id == row.id))
+    return len(rows)
+
+
+def _meets(silence: Silence, row: sa.Row[tuple[object, ...]]) -> bool:
+    values = row._mapping  # noqa: SLF001 - public in SQLAlchemy, in spite of its name
+    summary = parse_summary(json.loads(values["summary"]), values["created_at"])
+    packed = values["packed"]  # of a text that is forgotten no word is known
+
+    def text() -> str:
+        return unpack(packed) if packed is not None else ""
+
+    is_news = summary.news is not None and summary.news.kind != "report"
+    story_id = values["story_id"] or values["article_id"]
+    return silence.holds(summary, values["endpoint_id"], story_id, text, is_news=is_news)
 
 
 def end(connection: sa.Connection, silence_id: int, now: dt.datetime) -> bool:

@@ -31,7 +31,8 @@ SHARED = (
     "SELECT telling_id, count(*) FROM bands WHERE band IN ({marks}) AND telling_id >= {mark} GROUP BY telling_id"
     " ORDER BY 2 DESC, 1 DESC LIMIT {limit}"
 )
-_FILE = "INSERT INTO bands (band, telling_id) VALUES ({mark}, {mark})"
+_FILE = "INSERT INTO bands (band, telling_id) VALUES (?, ?)"
+_FILE_ALL = "INSERT INTO bands (band, telling_id) SELECT * FROM unnest(%s::bigint[], %s::bigint[])"
 
 
 def kin(connection: sa.Connection, given: Sequence[Telling], since: dt.datetime) -> Sequence[Sequence[Kin]]:
@@ -116,6 +117,29 @@ def _batched(values: Iterable[_Value]) -> Iterator[Sequence[_Value]]:
         yield some
 
 
+def last(connection: sa.Connection) -> int:
+    """Return the number of the last telling; numbers grow in the order of recording, since one records at a time."""
+    return connection.scalar(sa.select(sa.func.max(tellings.c.id))) or 0
+
+
+def after(connection: sa.Connection, number: int) -> Sequence[Kin]:
+    """Return the tellings with a greater number, without their texts."""
+    wanted = (tellings.c.article_id, tellings.c.story_id, tellings.c.source, tellings.c.signature, tellings.c.wording)
+    return [
+        Kin(
+            telling=Telling(
+                article_id=row.article_id,
+                source=row.source,
+                signature=Signature(row.signature),
+                wording=row.wording,
+                packed=b"",
+            ),
+            story_id=row.story_id,
+        )
+        for row in connection.execute(sa.select(*wanted).where(tellings.c.id > number))
+    ]
+
+
 def story(connection: sa.Connection, story_id: str, source: str) -> StoryBooks:
     """Return what is known of a story; *source* is not among the files it counts."""
     told_of = sa.select(told).where(told.c.story_id == story_id)
@@ -169,5 +193,8 @@ def _file(connection: sa.Connection) -> None:
     rows = connection.execute(sa.select(fresh)).all()
     keys = bands_of([Signature(row.signature) for row in rows])
     filed = sorted((band, row.telling_id) for row, mine in zip(rows, keys, strict=True) for band in set(mine))
-    connection.exec_driver_sql(_FILE.format(mark=_mark(connection)), filed)
+    if connection.dialect.name == "postgresql":  # it would run the statement for each row
+        connection.exec_driver_sql(_FILE_ALL, ([band for band, _ in filed], [number for _, number in filed]))
+    else:
+        connection.exec_driver_sql(_FILE, filed)
     connection.execute(fresh.delete())
