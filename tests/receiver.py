@@ -63,10 +63,10 @@ class Receiver:
         self._server.shutdown()
         self._server.server_close()
 
-    def verified(self) -> list[dict[str, Any]]:
-        """Return every envelope received; raises when a signature is wrong."""
+    def verified(self, first: int = 0) -> list[dict[str, Any]]:
+        """Return every envelope received, from the *first* on; raises when a signature is wrong, or five minutes old."""
         webhook = Webhook(self.secret)
-        return [webhook.verify(request.body, request.headers) for request in list(self.requests)]
+        return [webhook.verify(request.body, request.headers) for request in self.requests[first:]]
 
     def ids(self) -> list[str]:
         """Return the webhook-id of every request, in order."""
