@@ -3,12 +3,13 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: demo test checks compiled fuzz soak wheel-test train choices bench bench-once lock deploy-check clean
+.PHONY: demo test checks compiled fuzz soak wheel-test train choices bench bench-once bench-workers lock deploy-check clean
 
 demo: .venv/runtime
 	$(BIN)/classifier demo
 
 # The tests run on all cores; `.venv/bin/python -m pytest` runs them, or some of them, in one process.
+# They start a PostgreSQL of their own, or use the one that CLASSIFIER_TEST_POSTGRES_URL names.
 test: .venv/development
 	$(MAKE) --no-print-directory -j2 checks wheel-test compiled
 	$(BIN)/coverage erase
@@ -40,8 +41,8 @@ wheel-test: .venv/development
 	rm -rf build/wheel && mkdir -p build/wheel
 	$(BIN)/pip wheel -q --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir build/wheel .
 	$(PYTHON) -m venv --clear build/wheel/venv
-	build/wheel/venv/bin/pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
-	build/wheel/venv/bin/pip install -q --disable-pip-version-check --no-deps build/wheel/*.whl
+	build/wheel/venv/bin/pip install -q --no-compile --disable-pip-version-check --require-hashes -r requirements.lock
+	build/wheel/venv/bin/pip install -q --no-compile --disable-pip-version-check --no-deps build/wheel/*.whl
 	cp seeds/inbox/2023-06-14_yancheng-charging-notice.txt build/wheel/article.txt
 	cd build/wheel && venv/bin/classifier tag --json article.txt | grep -q '"label": "charging_swapping"'
 	@echo "wheel: installed into an empty environment, it tags a file"
@@ -64,6 +65,11 @@ bench: requirements.lock
 	while read -r peer; do build/bench/bin/pip install -q --disable-pip-version-check "$$peer" \
 		|| echo "cannot be installed: $$peer"; done < tests/benchmarks/peers.txt
 	build/bench/bin/python tests/benchmarks/text_pass.py
+
+# What 1, 2 and 4 daemons on one PostgreSQL get done. Takes long.
+bench-workers: .venv/development
+	$(BIN)/python tests/benchmarks/workers.py --files $(or $(FILES),100000)
+
 # How many files per second `classifier once` takes in, with an empty and with a full ledger. Takes some minutes.
 bench-once: .venv/development
 	$(BIN)/python tests/benchmarks/once.py

@@ -16,11 +16,12 @@ import secrets
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from classifier.adapters.artifacts import load_model
+from classifier.adapters.changes import Changes
 from classifier.adapters.inbox import FolderInbox
 from classifier.adapters.ledger import SqlLedger, check_url, sqlite_file
 from classifier.adapters.monitor import Monitor
@@ -29,7 +30,7 @@ from classifier.adapters.processes import Processes
 from classifier.adapters.systemd import Notifier
 from classifier.adapters.webhook import Endpoint, HttpSender
 from classifier.alerts import MessageId, kind_of
-from classifier.daemon import Daemon, Work
+from classifier.daemon import Daemon, Work, watched_files
 from classifier.delivery import KEY_OVERLAP, EndpointHealth, EndpointState, Message, Rate, RetryPolicy, fingerprint
 from classifier.errors import ConfigError, LedgerError, Problem
 from classifier.health import Health
@@ -38,7 +39,7 @@ from classifier.model import Model
 from classifier.payloads import timestamp
 from classifier.pipeline import BATCH_FILES, Deliver, Digests, Ingest, Judge, Prune
 from classifier.ports import Checkpoint, Claim, FileVersion, Rejected, Retention, Scored, Verdict, no_checkpoint
-from classifier.settings import CheckedSettings, load_settings
+from classifier.settings import CheckedSettings, Receiver, load_settings
 from classifier.taxonomy import Taxonomy
 
 _LOG = logging.getLogger("classifier")
@@ -54,10 +55,14 @@ def utc_now() -> dt.datetime:
     return dt.datetime.now(dt.UTC)  # noqa: TID251 - the one clock
 
 
-def make_sender(checked: CheckedSettings, ledger: SqlLedger) -> HttpSender:
-    """Return what posts to the endpoints of the settings, their older keys signing for a day beside the current one."""
+def make_sender(checked: CheckedSettings, ledger: SqlLedger, leaving: Sequence[Receiver] = ()) -> HttpSender:
+    """
+    Return what posts to the endpoints of the settings, their older keys signing for a day beside the current one.
+
+    It also posts to those *leaving* the settings.
+    """
     endpoints = []
-    for item in checked.receivers:
+    for item in (*checked.receivers, *leaving):
         current, older = item.keys[:1], item.keys[1:]
         retired_at = ledger.retired_keys(item.id, [fingerprint(key) for key in item.keys], utc_now())
         retiring = [(key, retired_at[fingerprint(key)] + KEY_OVERLAP) for key in older if key not in current]
@@ -143,7 +148,9 @@ def open_app(path: Path | str) -> Iterator[Daemon]:
         ModelError: the model cannot be loaded.
         LedgerError: the ledger cannot be opened.
     """
+    changes = Changes([Path(path).absolute()])
     checked, model = _check(path)
+    changes = changes.upon(watched_files(checked))
     settings = checked.settings
     if problems := _folder_problems(checked):
         raise ConfigError(str(checked.path), problems)
@@ -185,7 +192,7 @@ def open_app(path: Path | str) -> Iterator[Daemon]:
             monitor.tried(claim.message.endpoint_id, result)
             _log_try(claim, result, detail)
 
-        def build(checked: CheckedSettings, model: Model) -> Work:
+        def build(checked: CheckedSettings, model: Model, leaving: Sequence[Receiver] = ()) -> Work:
             retired = threading.Event()
             delivery = checked.settings.delivery
             formats = {item.id: item.format for item in checked.receivers}
@@ -216,7 +223,7 @@ def open_app(path: Path | str) -> Iterator[Daemon]:
                 digests=Digests(ledger=ledger, clock=utc_now, formats=formats),
                 deliver=Deliver(
                     ledger=ledger,
-                    sender=make_sender(checked, ledger),
+                    sender=make_sender(checked, ledger, leaving),
                     policy=RetryPolicy(
                         schedule=tuple(dt.timedelta(seconds=wait) for wait in delivery.retry_s),
                         jitter=delivery.jitter,
@@ -225,7 +232,7 @@ def open_app(path: Path | str) -> Iterator[Daemon]:
                     lease=dt.timedelta(seconds=delivery.lease_s),
                     clock=utc_now,
                     jitter=lambda: random.uniform(-1, 1),  # noqa: S311 - spreads load, guards nothing
-                    rates={item.id: Rate(item.rate_per_s, item.burst) for item in checked.receivers},
+                    rates={item.id: Rate(item.rate_per_s, item.burst) for item in (*checked.receivers, *leaving)},
                     ops_to=delivery.ops_to,
                     wait=lambda seconds: stop.wait(min(seconds, MAX_WAIT_S)),
                     checkpoint=checkpoint,
@@ -258,6 +265,7 @@ def open_app(path: Path | str) -> Iterator[Daemon]:
             monitor=monitor,
             notifier=Notifier(),
             stop=stop,
+            changes=changes,
             checkpoint=checkpoint,
         )
 

@@ -19,6 +19,7 @@ import unicodedata
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import NewType
 
 from classifier.errors import ArticleError
@@ -663,12 +664,14 @@ def sentence_spans(text: str) -> tuple[Span, ...]:
     >>> [text[a:b] for text in ["BYD Co. Ltd. agreed. The city pays."] for a, b in sentence_spans(text)]
     ['BYD Co. Ltd. agreed.', 'The city pays.']
     """
-    spans, start = [], 0
+    ends, start = [], 0
     for match in _SENTENCE_END.finditer(text):
         if match[0].startswith(".") and _ABBREVIATION.search(text, max(start, match.start() - 12), match.start() + 1):
             continue
-        spans.append((start, match.end()))
-        start = match.end()
-    spans.append((start, len(text)))
-    stripped = ((a + len(text[a:b]) - len(text[a:b].lstrip()), a + len(text[a:b].rstrip())) for a, b in spans)
-    return tuple((a, b) for a, b in stripped if a < b)
+        ends.append(start := match.end())
+    spans = []
+    for start, end in pairwise([0, *ends, len(text)]):
+        sentence = text[start:end].rstrip()
+        if sentence and (blanks := len(sentence) - len(sentence.lstrip())) < len(sentence):
+            spans.append((start + blanks, start + len(sentence)))
+    return tuple(spans)

@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,7 @@ from classifier.adapters.listener import listening
 from classifier.adapters.monitor import Monitor
 from classifier.adapters.systemd import Notifier
 from classifier.callback import MAX_BODY, FeedbackDesk
-from classifier.delivery import Message, Result
+from classifier.delivery import EndpointHealth, Message, Result
 from classifier.errors import ConfigError, LedgerError, ModelError, Problem
 from classifier.health import MEANING, Alarms, Health, alive_message
 from classifier.logs import event
@@ -36,7 +36,8 @@ from classifier.pipeline import Deliver, Digests, Ingest, Prune
 from classifier.ports import Checkpoint, Clock, no_checkpoint
 from classifier.routing import CATCH_UP
 from classifier.service import CallIn, Job
-from classifier.settings import CheckedSettings
+from classifier.settings import CheckedSettings, Receiver
+from classifier.status import MARK_EVERY
 
 _LOG = logging.getLogger("classifier")
 PRUNE_EVERY_S = 3_600.0
@@ -46,6 +47,8 @@ CHECK_UP_S = 5.0
 FOLLOW_S = 1.0  # between two looks at the settings file; a change counts at the second look that finds it
 RETRY_REFUSED_S = 30.0  # what is missing may come by itself: a model folder or the file of a secret can, or the ledger
 MAX_PROBLEMS_LOGGED = 50
+LEAVE_S = 60.0  # longer than a file or message at hand takes
+TURN_S = 15.0  # an alarm waits so long for an endpoint that is posted to all the time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +69,20 @@ class Work:
     retired: threading.Event
 
 
+@dataclass(frozen=True, slots=True)
+class _Leaving:
+    """
+    An endpoint as it was when it was taken out of the settings; kept in memory alone, with its secret.
+
+    Attributes:
+        receiver: where what waits for it goes.
+        until: monotonic; until then, also when nothing waits.
+    """
+
+    receiver: Receiver
+    until: float
+
+
 @dataclass(slots=True, kw_only=True)
 class Daemon:
     """
@@ -74,13 +91,14 @@ class Daemon:
     Attributes:
         work: what the settings decide, as it is now.
         check: reads a settings file and the model it names.
-        build: makes another `work` of them.
+        build: makes another `work` of them, and of endpoints that are no longer in them.
+        changes: looks at the files that `work` was made of, since before they were read.
         hangup: set to have the settings read again at once.
     """
 
     work: Work
     check: Callable[[Path], tuple[CheckedSettings, Model]]
-    build: Callable[[CheckedSettings, Model], Work]
+    build: Callable[[CheckedSettings, Model, Sequence[Receiver]], Work]
     clock: Clock
     inbox: FolderInbox
     ledger: SqlLedger
@@ -88,18 +106,22 @@ class Daemon:
     monitor: Monitor
     notifier: Notifier
     stop: threading.Event
+    changes: Changes
     checkpoint: Checkpoint = no_checkpoint
     hangup: threading.Event = field(default_factory=threading.Event)
     _call_in: CallIn = field(default=lambda _name, _seconds: None, init=False)
     _hinted: threading.Event = field(default_factory=threading.Event, init=False)
+    _marked_at: dt.datetime | None = field(default=None, init=False)
     _pause_s: float = field(default=0.0, init=False)
-    _changes: Changes = field(init=False)
     _refused: str | None = field(default=None, init=False)
     _refused_at: float = field(default=0.0, init=False)
     _alarms: Alarms = field(default_factory=Alarms, init=False)
+    _leaving: Mapping[str, _Leaving] = field(default_factory=dict, init=False)
+    _states: dict[str, EndpointHealth] = field(default_factory=dict, init=False)
+    _untold: set[str] = field(default_factory=set, init=False)
 
     def __post_init__(self) -> None:
-        self._took_over()
+        self._took_over(self.changes)
 
     @property
     def checked(self) -> CheckedSettings:
@@ -125,6 +147,7 @@ class Daemon:
         self.inbox.settled()
         self.stop.wait(self.checked.settings.folder.settle_s)
         found = self.work.ingest.run()
+        self._mark_scan()
         sent: Counter[str] = Counter()
         for endpoint_id in self.endpoint_ids:  # when it is called next is not known: what was found late goes out now
             self.work.digests.run(endpoint_id, CATCH_UP.every or dt.timedelta())
@@ -147,7 +170,7 @@ class Daemon:
         }
         if settings.monitor.ping_to is not None:
             jobs["ping"] = (self.ping, settings.monitor.ping_every_s)
-        for endpoint_id in self.endpoint_ids:
+        for endpoint_id in (*self.endpoint_ids, *self._leaving):
             jobs[f"deliver {endpoint_id}"] = (partial(self.deliver, endpoint_id), settings.delivery.check_every_s)
         return {name: Job(partial(self.health.watch, name, run), every_s) for name, (run, every_s) in jobs.items()}
 
@@ -175,6 +198,7 @@ class Daemon:
         began = time.monotonic()
         report = self.work.ingest.run()
         self.health.scan_went_on()
+        self._mark_scan()
         # However much goes on in the folder, looking at it takes at most a fifth of the time.
         self._pause_s = max(MIN_PAUSE_S, 4 * (time.monotonic() - began))
         settles_in_s = 0.0 if self._hinted.is_set() else self.inbox.settles_in_s()
@@ -184,10 +208,28 @@ class Daemon:
             for endpoint_id in self.endpoint_ids:
                 self._call_in(f"deliver {endpoint_id}", 0.0)
 
+    def _mark_scan(self) -> None:
+        """Write down that the folder was looked at, now and then, for `classifier status` to see."""
+        now = self.clock()
+        is_cut_short = self.stop.is_set() or self.work.retired.is_set()
+        if not is_cut_short and (self._marked_at is None or abs(now - self._marked_at) >= MARK_EVERY):
+            self.ledger.scan_ended(self.checked.settings.folder.name, now)
+            self._marked_at = now
+
     def deliver(self, endpoint_id: str) -> None:
-        """Send the due messages of one endpoint, digests among them."""
+        """Send the due messages of one endpoint, digests among them; leave one that is no longer in the settings."""
         self.work.digests.run(endpoint_id)
         self.work.deliver.run(endpoint_id)
+        leaving = self._leaving.get(endpoint_id)
+        if leaving is None or time.monotonic() < leaving.until or endpoint_id in self.ledger.queues(self.clock()):
+            return
+        self._leaving = {name: item for name, item in self._leaving.items() if item is not leaving}
+        self.health.keep([*self.jobs(), RELOAD])
+        _LOG.info(
+            "nothing waits any more for endpoint %r, which is not in the settings",
+            endpoint_id,
+            extra=event("endpoint_left", endpoint=endpoint_id),
+        )
 
     def prune(self) -> None:
         """Forget what was settled long ago."""
@@ -198,7 +240,7 @@ class Daemon:
         is_asked = self.hangup.is_set()
         self.hangup.clear()
         is_again = self._refused is not None and time.monotonic() - self._refused_at > RETRY_REFUSED_S
-        if self._changes.look() or is_asked or is_again:
+        if self.changes.look() or is_asked or is_again:
             self.reload()
 
     def reload(self) -> bool:
@@ -209,15 +251,17 @@ class Daemon:
         """
         self.notifier.reloading()
         try:
-            work, strays = self.health.watch(RELOAD, self._work_again)
+            work, leaving, changes = self.health.watch(RELOAD, self._work_again)
+            strays = stray_messages(self.ledger, [receiver.id for receiver in work.checked.receivers])
         except (ConfigError, ModelError, LedgerError) as error:
             self._refuse(error)
         else:
             self.checkpoint("swapping")
             before, self.work = self.work, work
+            self._leaving = leaving
             before.retired.set()
             self._refused = None
-            self._took_over()
+            self._took_over(changes)
             n_rules, n_endpoints = len(self.checked.rules.rules), len(self.endpoint_ids)
             _LOG.info(
                 "settings in force: %s; %d rules, %d endpoints",
@@ -226,14 +270,31 @@ class Daemon:
                 n_endpoints,
                 extra=event("settings_in_force", model=self.model.reference, rules=n_rules, endpoints=n_endpoints),
             )
-            warn_strays(strays)
+            self._tell_strays(strays)
         self.monitor.reloaded(is_accepted=self._refused is None)
         self.notifier.ready()
         return self._refused is None
 
-    def _work_again(self) -> tuple[Work, Mapping[str, int]]:
-        """Return what the settings file, as it is now, comes to, and what waits for endpoints it does not name."""
+    def _tell_strays(self, strays: Mapping[str, int]) -> None:
+        """Say what becomes of messages for endpoints that are not in the settings."""
+        for endpoint_id in strays.keys() & self._leaving.keys():
+            _LOG.warning(
+                "%d messages wait for endpoint %r, which is no longer in the settings: they are still sent to where it"
+                " was; `classifier endpoint disable %s` stops that",
+                strays[endpoint_id],
+                endpoint_id,
+                endpoint_id,
+                extra=event("endpoint_leaving", endpoint=endpoint_id, messages=strays[endpoint_id]),
+            )
+        warn_strays({name: count for name, count in strays.items() if name not in self._leaving})
+
+    def _work_again(self) -> tuple[Work, Mapping[str, _Leaving], Changes]:
+        """Return what the settings file, as it is now, comes to, the endpoints it leaves, and an eye on its files."""
+        changes = Changes(self.changes.paths)  # before the files are read: what changes meanwhile is seen afterwards
         checked, model = self.check(self.checked.path)
+        if not set(watched_files(checked)) <= set(changes.paths):
+            changes = Changes(watched_files(checked))
+            checked, model = self.check(self.checked.path)
         before = self.checked.settings
         problems = tuple(
             Problem(table, "cannot change while the daemon runs; restart it, or take the change back")
@@ -243,8 +304,12 @@ class Daemon:
         if problems:
             raise ConfigError(str(checked.path), problems)
         model.warm_up()
-        work = self.build(checked, model)
-        return work, stray_messages(self.ledger, [receiver.id for receiver in checked.receivers])
+        # What is at hand may still make messages for an endpoint that is taken out, so even one without any is kept.
+        named = {receiver.id for receiver in checked.receivers}
+        until = time.monotonic() + LEAVE_S
+        left = {receiver.id: _Leaving(receiver, until) for receiver in self.checked.receivers}
+        leaving = {name: item for name, item in {**self._leaving, **left}.items() if name not in named}
+        return self.build(checked, model, [item.receiver for item in leaving.values()]), leaving, changes
 
     def _refuse(self, error: ConfigError | ModelError | LedgerError) -> None:
         self._refused_at = time.monotonic()
@@ -260,10 +325,8 @@ class Daemon:
             extra=event("settings_kept", faults=len(lines)),
         )
 
-    def _took_over(self) -> None:
-        named = self.checked.settings.model.path
-        folder = self.checked.path.parent / named if named else bundled("models", BUNDLED_MODEL)
-        self._changes = Changes((*self.checked.files, folder / "manifest.json"))
+    def _took_over(self, changes: Changes) -> None:
+        self.changes = changes.upon(watched_files(self.checked))
         self.monitor.uses(self.model.name, self.model.id)
         self.health.keep([*self.jobs(), RELOAD])
 
@@ -275,6 +338,10 @@ class Daemon:
             _LOG.error("alarm: %s: %s", reason, MEANING[reason], extra=event("alarm_raised", reason=reason))
         for reason in sorted(gone):
             _LOG.info("over: %s", reason, extra=event("alarm_over", reason=reason))
+        delivery, monitor = self.checked.settings.delivery, self.checked.settings.monitor
+        for endpoint_id in (*delivery.ops_to, monitor.ping_to):
+            if endpoint_id is not None:
+                self._is_closed(endpoint_id)  # remembered for when the ledger cannot be asked
         self.monitor.queue(self.ledger.queues(self.clock()), self.endpoint_ids)
 
     def tell(self) -> None:
@@ -289,7 +356,13 @@ class Daemon:
             self._post(alive_message(endpoint_id, secrets.token_hex(8), self.model.reference, self.clock()))
 
     def _post(self, message: Message) -> bool:
-        """Post what does not go through the ledger."""
+        """
+        Post what does not go through the outbox; not to an endpoint that is disabled, paused, or tried too often.
+
+        A ledger that cannot be used is among what is told this way: then the last known state counts, and no rate.
+        """
+        if not self._may_post(message.endpoint_id):
+            return False
         outcome = self.work.deliver.sender.send(message, 1)
         result = str(outcome.result)
         self.monitor.tried(message.endpoint_id, result)
@@ -302,6 +375,38 @@ class Daemon:
                 extra=event("not_told", endpoint=message.endpoint_id, result=result, detail=outcome.detail),
             )
         return outcome.result is Result.DELIVERED
+
+    def _may_post(self, endpoint_id: str) -> bool:
+        """Wait for an endpoint's turn; return whether it came, and say once when it does not."""
+        why = "it is disabled, or asked for a pause" if self._is_closed(endpoint_id) else "it is tried too often"
+        may = not self._is_closed(endpoint_id) and self._has_turn(endpoint_id)
+        if may:
+            self._untold.discard(endpoint_id)
+        elif endpoint_id not in self._untold:
+            self._untold.add(endpoint_id)
+            facts = event("not_told", endpoint=endpoint_id, result="held", detail=why)
+            _LOG.warning("%r is not told how we are: %s", endpoint_id, why, extra=facts)
+        return may
+
+    def _is_closed(self, endpoint_id: str) -> bool:
+        with suppress(LedgerError):
+            self._states[endpoint_id] = self.ledger.health(endpoint_id)
+        return self._states.get(endpoint_id, EndpointHealth()).is_closed(self.clock())
+
+    def _has_turn(self, endpoint_id: str) -> bool:
+        rate = self.work.deliver.rates.get(endpoint_id)
+        deadline = time.monotonic() + TURN_S
+        while rate is not None and not self.stop.is_set():
+            try:
+                seconds = self.ledger.turn(endpoint_id, self.clock(), rate)
+            except LedgerError:
+                return True
+            if not seconds:
+                return True
+            if time.monotonic() + seconds > deadline:
+                return False
+            self.stop.wait(seconds)
+        return rate is None
 
     @contextmanager
     def serving(self) -> Iterator[None]:
@@ -328,6 +433,13 @@ class Daemon:
                     facts = event("serving", what=key, host=table.host, port=table.port)
                     _LOG.info("%s on port %d of %s", what, table.port, table.host, extra=facts)
             yield
+
+
+def watched_files(checked: CheckedSettings) -> tuple[Path, ...]:
+    """Return the files that settings and model were read from."""
+    named = checked.settings.model.path
+    folder = checked.path.parent / named if named else bundled("models", BUNDLED_MODEL)
+    return (*checked.files, folder / "manifest.json")
 
 
 def stray_messages(ledger: SqlLedger, endpoint_ids: Sequence[str]) -> dict[str, int]:

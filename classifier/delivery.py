@@ -156,6 +156,12 @@ class EndpointHealth:
     delivered_at: dt.datetime | None = None
     paused_until: dt.datetime | None = None
 
+    def is_closed(self, now: dt.datetime) -> bool:
+        """Return whether nothing is to be posted at *now*; a pause from before a clock was set back does not count."""
+        is_paused = self.paused_until is not None and now < self.paused_until
+        has_failed = self.failed_at is not None and self.failed_at <= now + _CLOCK_SLACK
+        return self.state is EndpointState.DISABLED or (is_paused and has_failed)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:

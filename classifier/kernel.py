@@ -1084,6 +1084,10 @@ def _gather(texts: "Sequence[str | bytes]") -> "tuple[np.ndarray, np.ndarray, np
     try:
         is_ascii = list(map(str.isascii, texts))  # type: ignore[arg-type]
     except TypeError:  # bytes among them
+        if set(map(type, texts)) == {bytes}:
+            ends = np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)))
+            raw = b"".join([*texts, bytes(PAD)])  # type: ignore[list-item]
+            return np.frombuffer(raw, np.uint8), np.concatenate([[0], ends[:-1]]), ends
         is_ascii = [isinstance(text, str) and text.isascii() for text in texts]
     # What is ASCII is joined and then encoded at once, which costs next to nothing; the rest comes behind it.
     joined = "".join(compress(texts, is_ascii))  # type: ignore[arg-type]

@@ -1,9 +1,9 @@
 """
 The jobs of the daemon, over ports.
 
-    ingest:   Inbox.settled | Ledger.unrecorded | Ledger.take | Inbox.read | Ledger.scored | Judge | Ledger.kin |
-        place | Ledger.story | news | route | within_budgets | Format.render | Ledger.record
-    Judge:    parse_article | Model.tag | RuleSet.match | make_alert | make_summary | make_telling
+    ingest:   Inbox.settled | Ledger.unrecorded | Ledger.take | Inbox.read | Ledger.scored | Judge | apart |
+        Ledger.kin | place | Ledger.story | news | route | within_budgets | Format.render | Ledger.record
+    Judge:    parse_article | Model.tag_many | RuleSet.match | make_alert | make_summary | make_telling
     digests:  Ledger.due_digest | make_digest | Format.render_digest | Ledger.close_digest
     deliver:  Ledger.due_in_s | Ledger.claim | Sender.send | next_step | next_health | Ledger.settle
 
@@ -55,7 +55,20 @@ from classifier.routing import Hold, Plan, PutAside, Route, Send, route, within_
 from classifier.rules import Match, RuleSet
 from classifier.silences import Silence
 from classifier.tags import Tags
-from classifier.telling import COOLDOWN, WINDOW, Place, StoryBooks, labels_told, make_telling, news, place
+from classifier.telling import (
+    COOLDOWN,
+    WINDOW,
+    Kin,
+    Place,
+    StoryBooks,
+    Telling,
+    apart,
+    is_overtaken,
+    labels_told,
+    make_telling,
+    news,
+    place,
+)
 
 LOOK_UP = 1_000  # versions asked of the ledger at once
 LOOK_AGAIN = dt.timedelta(seconds=5)  # in a backlog, what has come meanwhile waits no longer than about this
@@ -104,20 +117,39 @@ class Judge:
 
     def __call__(self, pages: Sequence[Page]) -> list[Verdict]:
         """Return a verdict for each page; a page is never the reason that another has none."""
-        return [self._judge(page) for page in pages]
-
-    def _judge(self, page: Page) -> Verdict:
         began_s = self.stopwatch()
+        articles = list(map(self._parsed, pages))
+        tags = iter(self._tagged([article for article in articles if isinstance(article, Article)]))
+        each_s = (self.stopwatch() - began_s) / max(1, len(pages))
+        return [
+            self._judge(article, next(tags), page.read_at, each_s) if isinstance(article, Article) else article
+            for page, article in zip(pages, articles, strict=True)
+        ]
+
+    def _parsed(self, page: Page) -> Article | Rejected:
         try:
-            scored = self._score(parse_article(page.raw, page.path), page.read_at)
-            return replace(scored, took_s=self.stopwatch() - began_s)
+            return parse_article(page.raw, page.path)
         except ArticleError as error:
             return Rejected(reason=error.reason, detail=error.detail)
         except Exception as error:  # noqa: BLE001 - a fault of ours with one file must not keep all others waiting
             return Rejected(reason="failed", detail=_FAILED.format(type(error).__name__))
 
-    def _score(self, article: Article, now: dt.datetime) -> Scored:
-        tags = self.model.tag(article)
+    def _tagged(self, articles: Sequence[Article]) -> Sequence[Tags | None]:
+        """Return the tags of all, read in one go; None for each where that fails: then they are read one by one."""
+        try:
+            return self.model.tag_many(articles)
+        except Exception:  # noqa: BLE001 - as above
+            return [None] * len(articles)
+
+    def _judge(self, article: Article, tags: Tags | None, now: dt.datetime, so_far_s: float) -> Verdict:
+        began_s = self.stopwatch()
+        try:
+            scored = self._score(article, self.model.tag(article) if tags is None else tags, now)
+            return replace(scored, took_s=so_far_s + self.stopwatch() - began_s)
+        except Exception as error:  # noqa: BLE001 - as above
+            return Rejected(reason="failed", detail=_FAILED.format(type(error).__name__))
+
+    def _score(self, article: Article, tags: Tags, now: dt.datetime) -> Scored:
         matches = self.rules.match(article, tags, now)
         headline = Headline(id=article.id, title=article.title, date=article.date, publisher=article.publisher)
         return Scored(
@@ -288,43 +320,56 @@ class Ingest:
         Those of one batch are recorded together, but for two that may tell one story: the second is compared with what
         the ledger knows of the first.
         """
-        if not verdicts:
-            return
-        with self.ledger.alone():
-            recorded = list(self._recorded(verdicts))
-        self.checkpoint("recorded")
-        for some, states in recorded:
-            self._note(some, states, report)
+        tellings = [_telling(verdict) for _, verdict in verdicts]
+        for part in apart(tellings):
+            rest = verdicts[part]
+            while rest:
+                rest = self._tell_first(rest, report)
 
-    def _recorded(
-        self, verdicts: Sequence[tuple[FileVersion, Verdict]]
-    ) -> Iterator[tuple[Sequence[tuple[FileVersion, Verdict]], Sequence[FileState | None]]]:
-        """Record the verdicts, in words; yield them with their states, as many at a time as are recorded together."""
-        is_asked = any(isinstance(verdict, Scored) and verdict.matches for _, verdict in verdicts)
-        silences = self.ledger.silences(self.clock()) if is_asked else ()
-        ready: list[tuple[FileVersion, Verdict | _Planned]] = []
-        keys: set[int | str] = set()
-        for file, verdict in verdicts:
-            if isinstance(verdict, Scored):
-                mine: set[int | str] = set()
-                if verdict.telling is not None:
-                    mine.update(verdict.telling.signature.bands, [verdict.telling.source])
-                if not keys.isdisjoint(mine):
-                    yield self._record(ready)
-                    ready, keys = [], set()
-                keys.update(mine)
-                ready.append((file, self._planned(file, verdict, silences)))
-            else:
-                ready.append((file, verdict))
-        if ready:
-            yield self._record(ready)
+    def _tell_first(
+        self, verdicts: Sequence[tuple[FileVersion, Verdict]], report: IngestReport
+    ) -> Sequence[tuple[FileVersion, Verdict]]:
+        """
+        Record those of *verdicts* before the second of a story, no two of which are alike; return the others.
 
-    def _record(
-        self, ready: "Sequence[tuple[FileVersion, Verdict | _Planned]]"
-    ) -> tuple[Sequence[tuple[FileVersion, Verdict]], Sequence[FileState | None]]:
-        verdicts = self._worded(ready)
+        They are put into words while others record: only when another daemon has told more of their stories meanwhile,
+        they are put into words again, alone; where there are budgets, when another daemon has told anything.
+        """
+        mark = self.ledger.last_telling()
+        ready = self._in_words(verdicts)
         self.checkpoint("scored")
-        return verdicts, self.ledger.record(verdicts, self.clock())
+        with self.ledger.alone():
+            known = [(_telling(verdict), _story(verdict)) for _, verdict in ready]
+            others = self.ledger.tellings_after(mark)
+            if is_overtaken(known, others) or (others and any(self._has_budget(verdict) for _, verdict in ready)):
+                ready = self._in_words(verdicts)
+            states = self.ledger.record(ready, self.clock())
+        self.checkpoint("recorded")
+        self._note(ready, states, report)
+        return verdicts[len(ready) :]
+
+    def _in_words(self, verdicts: Sequence[tuple[FileVersion, Verdict]]) -> Sequence[tuple[FileVersion, Verdict]]:
+        """Return the verdicts with what is to be sent, as many as are of different stories."""
+        now = self.clock()
+        is_asked = any(isinstance(verdict, Scored) and verdict.matches for _, verdict in verdicts)
+        silences = self.ledger.silences(now) if is_asked else ()
+        told = [telling for _, verdict in verdicts if (telling := _telling(verdict))]
+        kin = iter(self.ledger.kin(told, now - self.story_window) if told else ())
+        ready: list[tuple[FileVersion, Verdict | _Planned]] = []
+        stories: set[str] = set()
+        for file, verdict in verdicts:
+            if not isinstance(verdict, Scored):
+                ready.append((file, verdict))
+                continue
+            where = _placed(verdict, next(kin) if verdict.telling else ())
+            if isinstance(where, Rejected):
+                ready.append((file, where))
+                continue
+            if where.story_id in stories:  # two that are not alike, but both like a third
+                break
+            stories.add(where.story_id)
+            ready.append((file, self._planned(file, verdict, where, silences, now)))
+        return self._worded(ready)
 
     def _note(
         self,
@@ -344,26 +389,30 @@ class Ingest:
                 verdict = Duplicate(sha256=verdict.article.id)  # noqa: PLW2901 - as it was recorded
             self.on_file(file, verdict)
 
-    def _planned(self, file: FileVersion, scored: Scored, silences: Sequence[Silence]) -> "_Planned | Rejected":
+    def _has_budget(self, verdict: Verdict) -> bool:
+        """Say whether what becomes of an article depends on how much else is told."""
+        return isinstance(verdict, Scored) and any(
+            match.rule.pace.at_most or any(self.paces.get(endpoint, Pace()).at_most for endpoint in match.to)
+            for match in verdict.matches
+        )
+
+    def _planned(
+        self, file: FileVersion, scored: Scored, where: Place, silences: Sequence[Silence], now: dt.datetime
+    ) -> "_Planned | Rejected":
         """Return *scored* with its story, and what becomes of each alert as far as that depends on it alone."""
-        now = self.clock()
-        kin = self.ledger.kin(scored.telling, now - self.story_window) if scored.telling else ()
-        try:
-            where = place(scored.telling, kin) if scored.telling else Place(story_id=scored.article.id)
-        except Exception as error:  # noqa: BLE001 - as in the judge
-            return Rejected(reason="failed", detail=_FAILED.format(type(error).__name__))
-        is_asked = bool(scored.telling and scored.matches)
-        books = self.ledger.story(where.story_id, scored.telling.source) if is_asked and scored.telling else None
+        books = StoryBooks(told={})
+        if scored.matches and scored.telling and where.story_id != scored.article.id:  # nobody knows a new story
+            books = self.ledger.story(where.story_id, scored.telling.source)
         lay = dt.timedelta(microseconds=(now.timestamp() * 1e9 - file.ctime_ns) // 1_000)
         is_late = self.catch_up is not None and lay > self.catch_up
         try:
-            plans = tuple(self._plans(scored, where, books or StoryBooks(told={}), silences, now, is_late=is_late))
+            plans = tuple(self._plans(scored, where, books, silences, now, is_late=is_late))
         except Exception as error:  # noqa: BLE001 - as in the judge
             return Rejected(reason="failed", detail=_FAILED.format(type(error).__name__))
         told = {
             (plan.match.rule.id, plan.endpoint_id): labels_told(books, plan.summary, plan.endpoint_id)
             for plan in plans
-            if books is not None and _is_known(plan.way)
+            if _is_known(plan.way)
         }
         story_id = where.story_id if scored.telling else None
         return _Planned(replace(scored, story_id=story_id, told=told), plans)
@@ -446,6 +495,21 @@ class Ingest:
                     number = silence.id if silence else None
                     held.append(Held(rule_id=rule_id, endpoint_id=endpoint_id, reason=reason, silence_id=number))
         return replace(scored, messages=tuple(messages), aside=tuple(aside), held=tuple(held))
+
+
+def _telling(verdict: Verdict) -> Telling | None:
+    return verdict.telling if isinstance(verdict, Scored) else None
+
+
+def _story(verdict: Verdict) -> str | None:
+    return verdict.story_id if isinstance(verdict, Scored) else None
+
+
+def _placed(scored: Scored, kin: Sequence[Kin]) -> Place | Rejected:
+    try:
+        return place(scored.telling, kin) if scored.telling else Place(story_id=scored.article.id)
+    except Exception as error:  # noqa: BLE001 - as in the judge
+        return Rejected(reason="failed", detail=_FAILED.format(type(error).__name__))
 
 
 @dataclass(frozen=True, slots=True)

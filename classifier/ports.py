@@ -184,7 +184,7 @@ class Scored:
         told: by rule and endpoint, the labels that have been told of the story once *messages* are sent.
         held: what nobody is told of.
         aside: what is told in digests.
-        took_s: seconds to parse, tag and explain it.
+        took_s: seconds to parse, tag and explain it; of what was read together, its even share.
     """
 
     article: Headline
@@ -366,7 +366,7 @@ class Ledger(Protocol):
 
     def take(self, files: Sequence[FileVersion], now: dt.datetime, lease: dt.timedelta) -> Sequence[FileVersion]:
         """
-        Return those of *files* to work on, in the same order: without a verdict, and not taken by another daemon.
+        Return those of *files*, which `unrecorded` gave, to work on, in the same order: no other daemon has taken them.
 
         The others leave them alone until they are recorded, released, or the time of *lease* is over.
         """
@@ -399,12 +399,21 @@ class Ledger(Protocol):
         """
         ...
 
-    def kin(self, telling: Telling, since: dt.datetime) -> Sequence[Kin]:
+    def kin(self, given: Sequence[Telling], since: dt.datetime) -> Sequence[Sequence[Kin]]:
         """
-        Return the tellings recorded since then that are most like *telling*, and the last ones of the same source.
+        Return for each of *given* the tellings since then that are most like it, and the last ones of the same source.
 
-        Takes no longer when the ledger grows older.
+        Those whose wording shows that they tell another story (`may_tell_same`) are left out. Takes no longer when the
+        ledger grows older.
         """
+        ...
+
+    def last_telling(self) -> int:
+        """Return a mark for `tellings_after`: everything recorded before this call is before it."""
+        ...
+
+    def tellings_after(self, mark: int) -> Sequence[Kin]:
+        """Return the tellings recorded after *mark*, at least those of other daemons, without their texts."""
         ...
 
     def story(self, story_id: str, source: str) -> StoryBooks:
@@ -439,6 +448,10 @@ class Ledger(Protocol):
 
     def due_in_s(self, endpoint_id: str, now: dt.datetime, rate: Rate | None = None) -> float | None:
         """Return how many seconds *rate* keeps a due message of an endpoint waiting; None when none is due."""
+        ...
+
+    def turn(self, endpoint_id: str, now: dt.datetime, rate: Rate) -> float:
+        """Count a try that is no message's against *rate* and return 0; or return how many seconds it must wait."""
         ...
 
     def claim(self, endpoint_id: str, now: dt.datetime, lease: dt.timedelta, rate: Rate | None = None) -> Claim | None:

@@ -16,6 +16,7 @@ import re
 import shutil
 import ssl
 import stat
+import tempfile
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -524,14 +525,15 @@ def replace_model(path: Path, model: Path) -> None:
         is_right = False
     if not is_right:  # written in a way that this does not understand, e.g. model = {path = ...}
         raise ConfigError(str(path), (Problem("model.path", f"write {name!r} here yourself; nothing was changed"),))
-    temporary = path.with_name(f".{path.name}.part")
     try:
-        with temporary.open("wb") as stream:
-            stream.write(text.encode("utf-8"))
-            stream.flush()
-            os.fsync(stream.fileno())
-        shutil.copymode(path, temporary)
-        temporary.replace(path)
+        with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as scratch:
+            draft = Path(scratch) / path.name
+            with draft.open("wb") as stream:
+                stream.write(text.encode("utf-8"))
+                stream.flush()
+                os.fsync(stream.fileno())
+            shutil.copymode(path, draft)
+            draft.replace(path)
     except OSError as error:
         raise ConfigError(str(path), (Problem("", f"cannot be written: {error.strerror}"),)) from error
 
@@ -580,6 +582,7 @@ class Books:
 
     Attributes:
         folder: absolute.
+        folder_name: what the ledger calls it; may be empty.
         model: absolute; None for the bundled one.
         rule_ids: in the order of the file, as far as rules have one.
         scan_every_s: seconds between two looks at the folder.
@@ -590,6 +593,7 @@ class Books:
     endpoint_ids: tuple[str, ...]
     ops_to: tuple[str, ...]
     folder: Path
+    folder_name: str
     model: Path | None
     rule_ids: tuple[str, ...]
     scan_every_s: float
@@ -620,6 +624,7 @@ def load_books(path: Path | str, environment: Mapping[str, str] = os.environ) ->
         endpoint_ids=tuple(endpoint.id for endpoint in settings.endpoint),
         ops_to=settings.delivery.ops_to,
         folder=path.parent / settings.folder.path,
+        folder_name=settings.folder.name,
         model=path.parent / settings.model.path if settings.model.path else None,
         rule_ids=tuple(rule["id"] for rule in settings.rule if isinstance(rule.get("id"), str)),
         scan_every_s=settings.folder.scan_every_s,

@@ -151,29 +151,50 @@ class Status:
             found += _troubles_of(endpoint)
         return tuple(found)
 
+    def doubts(self) -> tuple[str, ...]:
+        """Say why a day on which nothing matched tells little, although nothing is known to be wrong."""
+        found = []
+        scored = self.overview.files.get("scored", 0)
+        if not scored:
+            found.append("no new article came")
+        elif not self._tagged:
+            found.append(f"none of {_count(scored, 'article')} got a tag")
+        found += [
+            f"nothing was ever delivered to {item.id}; `classifier endpoint probe {item.id}` tries it"
+            for item in self.endpoints
+            if item.is_named and item.health.delivered_at is None
+        ]
+        return tuple(found)
+
     def trust(self) -> tuple[str, ...]:
         """Say why it can be believed that nothing was missed today; nothing when it cannot."""
-        scored = self.overview.files.get("scored", 0)
-        if self.troubles() or not scored or self.looked_at is None:
+        newest_at = self.overview.newest_file_at
+        if self.troubles() or self.doubts() or self.looked_at is None or newest_at is None:
             return ()
         waits = any(endpoint.pending for endpoint in self.endpoints)
         n = len(self.endpoints)
+        articles = _count(self.overview.files.get("scored", 0), "article")
+        came = f"the newest came {say_age(self.now - newest_at)} ago"
         return (
-            f"{scored} files were scored today, and their tags met no rule",
+            f"{articles} of today, {self._tagged} with tags; {came}; no rule wants them",
             f"the folder was looked at {say_age(self.now - self.looked_at)} ago",
             "the endpoint works" if n == 1 else f"all {n} endpoints work" if n else "there is no endpoint to reach",
             "messages wait, none for long" if waits else "nothing waits to be sent",
         )
+
+    @property
+    def _tagged(self) -> int:
+        """Articles of today that got a tag."""
+        overview = self.overview
+        return overview.files.get("scored", 0) - sum(overview.abstentions.values()) - overview.untagged
 
     def headline(self) -> str:
         """Say in one line how it is."""
         if troubles := self.troubles():
             return "something is wrong" if len(troubles) == 1 else f"{len(troubles)} things are wrong"
         if self.matched_today:
-            return f"all is well; {self.matched_today} matches today"
-        if self.trust():
-            return "a quiet day you can trust"
-        return "a quiet day, but no new article came: it says nothing"
+            return f"all is well; {_count(self.matched_today, 'match', 'matches')} today"
+        return f"a quiet day, but {self.doubts()[0]}" if self.doubts() else "a quiet day you can trust"
 
     def to_record(self) -> dict[str, object]:
         """Return everything as JSON holds it; instants in UTC."""
@@ -187,6 +208,7 @@ class Status:
             "matches_today": self.matched_today,
             "is_quiet": not self.matched_today,
             "trust": list(self.trust()) if not self.matched_today else [],
+            "doubts": list(self.doubts()) if not self.matched_today else [],
             "folder": self.folder,
             "looked_at": _instant(self.looked_at),
             "newest_file_at": _instant(overview.newest_file_at),
@@ -229,7 +251,9 @@ def _troubles_of(endpoint: EndpointStatus) -> list[str]:
     found = []
     if not endpoint.is_named:
         if endpoint.pending:
-            found.append(f"{_messages(endpoint.pending)} for {endpoint.id}, which is not in the settings")
+            verb = "waits" if endpoint.pending == 1 else "wait"
+            waiting = f"{_count(endpoint.pending, 'message')} {verb} for {endpoint.id}"
+            found.append(f"{waiting}, which is not in the settings")
         return found
     if endpoint.health.state is not EndpointState.WORKING:
         state = str(endpoint.health.state).replace("_", " ")
@@ -239,16 +263,12 @@ def _troubles_of(endpoint: EndpointStatus) -> list[str]:
         found.append(f"a message for {endpoint.id} has been due for {age}")
     if endpoint.dead:
         verb = "is" if endpoint.dead == 1 else "are"
-        found.append(f"{_count(endpoint.dead)} for {endpoint.id} {verb} dead; see `classifier outbox list`")
+        found.append(f"{_count(endpoint.dead, 'message')} for {endpoint.id} {verb} dead; see `classifier outbox list`")
     return found
 
 
-def _messages(n: int) -> str:
-    return f"{_count(n)} wait" + ("s" if n == 1 else "")
-
-
-def _count(n: int) -> str:
-    return f"{n} message" + ("" if n == 1 else "s")
+def _count(n: int, one: str, many: str = "") -> str:
+    return f"{n} {one if n == 1 else many or one + 's'}"
 
 
 def say_age(age: dt.timedelta) -> str:

@@ -15,7 +15,16 @@ from dataclasses import dataclass
 from classifier.article import Article
 from classifier.payloads.summaries import MAX_ADDED, MAX_CHANGE, News, Summary
 from classifier.payloads.text import clean
-from classifier.stories import Candidate, Change, Comparison, Signature, find_story, sign
+from classifier.stories import (
+    Candidate,
+    Change,
+    Comparison,
+    Signature,
+    SignatureTable,
+    find_story,
+    may_tell_same,
+    sign_and_list,
+)
 
 COOLDOWN = dt.timedelta(days=1)
 WINDOW = dt.timedelta(days=30)
@@ -31,12 +40,14 @@ class Telling:
         article_id: of the article.
         source: the name of its file.
         signature: what it is found by.
+        wording: what shows quickly that another article tells another story, see `may_tell_same`.
         packed: its `Article.full_text`, compressed.
     """
 
     article_id: str
     source: str
     signature: Signature
+    wording: bytes
     packed: bytes
 
     @property
@@ -158,12 +169,55 @@ def unpack(packed: bytes) -> str:
 
 def make_telling(article: Article) -> Telling:
     """Return *article* as a telling."""
-    packed = zlib.compress(article.full_text.encode("utf-8", "surrogatepass"))
-    return Telling(article_id=article.id, source=article.source, signature=sign(article), packed=packed)
+    # The quickest level: the next ones save 3 % of the space and take a third longer.
+    packed = zlib.compress(article.full_text.encode("utf-8", "surrogatepass"), 1)
+    signature, wording = sign_and_list(article)
+    return Telling(article_id=article.id, source=article.source, signature=signature, wording=wording, packed=packed)
+
+
+def apart(tellings: Sequence[Telling | None]) -> list[slice]:
+    """Cut a batch into parts, in order, within which no two tellings come from one source or may tell one story."""
+    signed = [(i, item) for i, item in enumerate(tellings) if item is not None and item.signature.data]
+    table = SignatureTable([item.signature for _, item in signed])
+    parts, first = [], 0
+    sources: set[str] = set()
+    for i, telling in enumerate(tellings):
+        if telling is None:
+            continue
+        sharing = table.sharing(telling.signature) if telling.signature.data else ()
+        near = [signed[position][1].wording for position, _ in sharing if first <= signed[position][0] < i]
+        if telling.source in sources or any(may_tell_same(telling.wording, near)):
+            parts.append(slice(first, i))
+            first, sources = i, set()
+        sources.add(telling.source)
+    return [*parts, slice(first, len(tellings))]
+
+
+def is_overtaken(placed: Sequence[tuple[Telling | None, str | None]], newer: Sequence[Kin]) -> bool:
+    """
+    Say whether what was recorded in between may change where articles stand, or what is news in them.
+
+    Args:
+        placed: tellings with the story each was found to belong to.
+        newer: what has been recorded since they were compared with the ledger.
+    """
+    signed = [kin.telling for kin in newer if kin.telling.signature.data]
+    table = SignatureTable([telling.signature for telling in signed])
+    stories, sources = {kin.story_id for kin in newer}, {kin.telling.source for kin in newer}
+    for telling, story_id in placed:
+        if telling is None:
+            continue
+        sharing = table.sharing(telling.signature) if telling.signature.data else ()
+        near = [signed[position].wording for position, _ in sharing]
+        if story_id in stories or telling.source in sources or any(may_tell_same(telling.wording, near)):
+            return True
+    return False
 
 
 def place(telling: Telling, kin: Sequence[Kin]) -> Place:
     """Return the story that *telling* belongs to: that of the one of *kin* most like it, or one of its own."""
+    if not kin:  # nearly always
+        return Place(story_id=telling.article_id)
     known = {item.telling.article_id: item for item in kin}
     later = telling.text
     candidates = [

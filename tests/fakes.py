@@ -40,6 +40,7 @@ from classifier.ports import (
     Verdict,
 )
 from classifier.silences import Silence
+from classifier.stories import may_tell_same
 from classifier.telling import Kin, StoryBooks, Telling, Told
 
 
@@ -143,7 +144,7 @@ class FakeLedger:
 
     def take(self, files: Sequence[FileVersion], now: dt.datetime, lease: dt.timedelta) -> Sequence[FileVersion]:
         """Take all: there is nobody else."""
-        return self.unrecorded(files)
+        return files
 
     def release(self) -> None:
         """Do nothing: there is nobody else."""
@@ -206,8 +207,19 @@ class FakeLedger:
         for key, labels in scored.told.items():
             self.told[scored.story_id, *key] = Told(at=now, labels=labels)
 
-    def kin(self, telling: Telling, since: dt.datetime) -> Sequence[Kin]:
+    def kin(self, given: Sequence[Telling], since: dt.datetime) -> Sequence[Sequence[Kin]]:
         """Compare with all."""
+        return [self._kin(telling, since) for telling in given]
+
+    def last_telling(self) -> int:
+        """Count them."""
+        return len(self.tellings)
+
+    def tellings_after(self, mark: int) -> Sequence[Kin]:
+        """Return the later ones."""
+        return [kin for kin, _ in self.tellings[mark:]]
+
+    def _kin(self, telling: Telling, since: dt.datetime) -> Sequence[Kin]:
         mine = set(telling.signature.bands)
         shared = [
             (len(mine & set(kin.telling.signature.bands)), i, kin)
@@ -216,7 +228,9 @@ class FakeLedger:
         ]
         alike = [kin for n, _, kin in sorted(shared, key=lambda item: (-item[0], -item[1])) if n][:10]
         same = [kin for _, _, kin in reversed(shared) if kin.telling.source == telling.source][:3]
-        return [*alike, *(kin for kin in same if kin not in alike)]
+        found = [*alike, *(kin for kin in same if kin not in alike)]
+        may = may_tell_same(telling.wording, [kin.telling.wording for kin in found])
+        return [kin for kin, is_possible in zip(found, may, strict=True) if is_possible]
 
     def story(self, story_id: str, source: str) -> StoryBooks:
         """Look through all."""
@@ -344,6 +358,14 @@ class FakeLedger:
         row.token, row.due_at, row.scheduled_at = str(self._tokens), now + lease, now
         attempts = row.attempts - row.attempts_before_retry
         return Claim(message=row.message, attempts=attempts, token=row.token, health=self.health(endpoint_id))
+
+    def turn(self, endpoint_id: str, now: dt.datetime, rate: Rate) -> float:
+        """Ask the rate, and count."""
+        used_until = self._used_until.get(endpoint_id)
+        if seconds := rate.wait_s(used_until, now):
+            return seconds
+        self._used_until[endpoint_id] = rate.count(used_until, now)
+        return 0.0
 
     def due_in_s(self, endpoint_id: str, now: dt.datetime, rate: Rate | None = None) -> float | None:
         """Ask the rate."""

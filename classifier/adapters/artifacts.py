@@ -263,10 +263,11 @@ def save_model(folder: Path, model: Model, pipeline: object, facts: Mapping[str,
         card: the model card, Markdown.
 
     Raises:
-        ModelError: the folder cannot be written.
+        ModelError: the folder cannot be written, or holds something else than a model.
     """
     import joblib  # noqa: PLC0415 - only writing a model needs it
 
+    refuse_foreign(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
@@ -289,6 +290,26 @@ def save_model(folder: Path, model: Model, pipeline: object, facts: Mapping[str,
             _sync(folder.parent)
     except OSError as error:
         raise ModelError(folder, f"cannot be written: {error.strerror}") from error
+
+
+def refuse_foreign(folder: Path) -> None:
+    """
+    Refuse a place that `save_model` would have to clear of something else than a model.
+
+    Raises:
+        ModelError: a file, a link, a device, or a folder with other things is there.
+    """
+    if not os.path.lexists(folder):
+        return
+    if folder.is_symlink() or not folder.is_dir():
+        raise ModelError(folder, "is no folder, so it is not replaced; name another place for the model")
+    try:
+        names = {path.name for path in folder.iterdir()}
+    except OSError as error:
+        raise ModelError(folder, f"cannot be read: {error.strerror}") from error
+    if names and _MANIFEST not in names:
+        message = f"holds {min(names)!r} and no {_MANIFEST}, so it is no model and is not replaced; name another folder"
+        raise ModelError(folder, message)
 
 
 def make_manifest(model: Model, facts: Mapping[str, Any]) -> dict[str, Any]:

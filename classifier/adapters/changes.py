@@ -22,7 +22,7 @@ class Changes:
 
     def __init__(self, paths: Iterable[Path]) -> None:
         self.paths = tuple(paths)
-        self._told = self._last = self._prints()
+        self._made = self._told = self._last = self._prints()
 
     def look(self) -> bool:
         """Return whether the files differ from those told of last, and did not change since the look before."""
@@ -32,6 +32,19 @@ class Changes:
             return False
         self._told = prints
         return True
+
+    def upon(self, paths: Iterable[Path]) -> "Changes":
+        """
+        Return an observer of *paths* that tells of what has changed since this one was made.
+
+        Of a path that this one does not look at, it tells what changes from now on.
+        """
+        known = dict(zip(self.paths, self._made, strict=True))
+        other = Changes(paths)
+        other._told = other._last = tuple(
+            known.get(path, now) for path, now in zip(other.paths, other._made, strict=True)
+        )
+        return other
 
     def _prints(self) -> _Print:
         return tuple(_print(path) for path in self.paths)

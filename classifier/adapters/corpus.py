@@ -63,16 +63,32 @@ def load_corpus(path: Path | str, taxonomy: Taxonomy) -> Corpus:
     """
     path = Path(path)
     raw = _read(path)
-    examples: dict[str, Example] = {}
+    examples = tuple(example for _, example in _checked(raw, path, taxonomy))
+    return Corpus(name=path.name, sha256=hashlib.sha256(raw).hexdigest(), examples=examples)
+
+
+def load_rows(path: Path | str, taxonomy: Taxonomy) -> list[Mapping[str, object]]:
+    """
+    Read a corpus as it is written, every row as `parse_example` takes it, with its id.
+
+    Raises:
+        CorpusError: as for `load_corpus`.
+    """
+    path = Path(path)
+    return [{**row, "id": example.id} for row, example in _checked(_read(path), path, taxonomy)]
+
+
+def _checked(raw: bytes, path: Path, taxonomy: Taxonomy) -> list[tuple[Mapping[str, object], Example]]:
+    found: dict[str, tuple[Mapping[str, object], Example]] = {}
     for line, row in _rows(raw, str(path)):
         plain = _plain_row(row, path, taxonomy, line) if "file" in row else row
         example = parse_example(plain, taxonomy, source=str(path), line=line)
-        if example.id in examples:
+        if example.id in found:
             raise CorpusError(str(path), f"id {example.id!r} stands twice; every row needs its own", line=line)
-        examples[example.id] = example
-    if not examples:
+        found[example.id] = plain, example
+    if not found:
         raise CorpusError(str(path), "there is no row in this corpus")
-    return Corpus(name=path.name, sha256=hashlib.sha256(raw).hexdigest(), examples=tuple(examples.values()))
+    return list(found.values())
 
 
 def _plain_row(row: Mapping[str, object], corpus: Path, taxonomy: Taxonomy, line: int) -> dict[str, object]:

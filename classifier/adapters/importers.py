@@ -11,6 +11,7 @@ import csv
 import io
 import json
 import os
+import stat
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -157,10 +158,12 @@ def save_import(
         on_progress: called with a step's name, how much of it is done, and its size.
 
     Raises:
-        CorpusError: *output* is there or is one of the inputs, a label is not in the taxonomy, two labels would share
-            an id, a row has no text, or a file cannot be written.
+        CorpusError: *output* is there, is no regular file or is one of the inputs, a label is not in the taxonomy, two
+            labels would share an id, a row has no text, or a file cannot be written.
     """
     _refuse_overwriting(rows, output, taxonomy_path, is_forced=is_forced)
+    if taxonomy is None:
+        refuse_overwriting(taxonomy_path, is_forced=True)
     splits = Counter(row.split for row in rows if row.split)
     taken = list(rows) if split is None else _take_split(rows, split, splits)
     used = taxonomy or Taxonomy((_infer(taken, facet_id),))
@@ -205,15 +208,33 @@ def save_rows(
     write_files({output: "".join(lines)})
 
 
+def load_json(path: Path) -> object:
+    """
+    Read a JSON file.
+
+    Raises:
+        CorpusError: it cannot be read, or is no JSON in UTF-8.
+    """
+    text = _decode(_read(path), path, 1)
+    try:
+        value: object = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise CorpusError(str(path), f"this is no JSON: {error}") from error
+    return value
+
+
 def refuse_overwriting(output: Path, *, is_forced: bool) -> None:
     """
     Refuse to write where something is already.
 
     Raises:
-        CorpusError: *output* is a folder, or there and *is_forced* is not set.
+        CorpusError: *output* is no regular file, or there and *is_forced* is not set.
     """
     if output.is_dir():
         raise CorpusError(str(output), "cannot be written: this is a folder")
+    if os.path.lexists(output) and not stat.S_ISREG(output.lstat().st_mode):
+        what = f"a link to {os.readlink(output)!r}" if output.is_symlink() else "a pipe, a socket or a device"  # noqa: PTH115
+        raise CorpusError(str(output), f"is {what}, which is not replaced; nothing was written; name a file")
     if output.exists() and not is_forced:
         raise CorpusError(str(output), "is there already; nothing was written; --force replaces it")
 
@@ -423,8 +444,6 @@ def _refuse_overwriting(rows: Sequence[LabelledText], output: Path, taxonomy: Pa
         raise CorpusError(str(output), "this is one of the inputs; write to another file")
     if target == taxonomy.resolve():
         raise CorpusError(str(output), "corpus and taxonomy would be the same file")
-    if taxonomy.is_dir():
-        raise CorpusError(str(taxonomy), "cannot be written: this is a folder")
     refuse_overwriting(output, is_forced=is_forced)
 
 

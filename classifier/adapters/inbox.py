@@ -192,7 +192,7 @@ def find_page(folder: Path, paths: Iterable[str], sha256: str) -> bytes | None:
     for path in paths:
         try:
             flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-            descriptor = os.open(folder / from_text(path), flags)
+            descriptor = os.open(folder / from_text(path.rpartition("/")[2]), flags)
         except OSError:
             continue
         try:

@@ -21,6 +21,8 @@ from classifier.cli import (
     outbox,
     rules,
     silences,
+    status,
+    stories,
 )
 from classifier.cli.console import main
 
@@ -40,4 +42,6 @@ __all__ = [
     "outbox",
     "rules",
     "silences",
+    "status",
+    "stories",
 ]

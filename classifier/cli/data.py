@@ -1,5 +1,6 @@
-"""Commands about labelled data: data import, data check."""
+"""Commands about labelled data: data import, data export, data check."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
     from classifier.corpus_check import CorpusReport, Overlap
     from classifier.examples import Example
 
-_FORMATS = ("csv", "fasttext", "jsonl", "folder")
+_LABEL_STUDIO = "label-studio"
+_FORMATS = ("csv", "fasttext", "jsonl", "folder", _LABEL_STUDIO)
 
 
 @main.group("data", epilog="\b\nExample:\n  classifier data check seeds/articles.jsonl --taxonomy seeds/taxonomy.toml")
@@ -41,7 +43,8 @@ def data_group() -> None:
     required=True,
     type=click.Choice(_FORMATS),
     help="How the data is written: csv with a header; fasttext (__label__a __label__b text); "
-    "jsonl ({text, label or labels}); folder, one sub-folder of text files per label.",
+    "jsonl ({text, label or labels}); folder, one sub-folder of text files per label; label-studio, its JSON export "
+    "of tasks made by `data export`, for a taxonomy that is there.",
 )
 @click.option(
     "--output", required=True, type=click.Path(path_type=Path), metavar="CORPUS", help="Corpus to write, JSON lines."
@@ -85,6 +88,9 @@ def import_command(
 
     if split is not None and form not in {"csv", "jsonl"}:
         raise click.UsageError(f"--split needs a column or key 'split', which {form} does not have")
+    if form == _LABEL_STUDIO:
+        _import_tasks(inputs, output, taxonomy_path, is_forced=force, as_json=as_json)
+        return
     if not separator:
         raise click.UsageError("--separator needs at least one character")
     path = taxonomy_path or output.with_suffix(".taxonomy.toml")
@@ -124,6 +130,82 @@ def import_command(
         click.echo(f"{count:>8} {label}")
     if rare := [label for label, count in done.labels.items() if count < TrainingSpec().alert_min_positives]:
         click.echo(f"so few articles that training will give no alert band: {', '.join(rare)}", err=True)
+
+
+def _import_tasks(
+    inputs: tuple[Path, ...], output: Path, taxonomy_path: Path | None, *, is_forced: bool, as_json: bool
+) -> None:
+    from classifier.adapters.corpus import load_taxonomy  # noqa: PLC0415
+    from classifier.adapters.importers import load_json, refuse_overwriting, save_rows  # noqa: PLC0415
+    from classifier.label_studio import parse_tasks  # noqa: PLC0415
+
+    if taxonomy_path is None:
+        raise click.UsageError(f"--taxonomy FILE is needed with --format {_LABEL_STUDIO}")
+    refuse_overwriting(output, is_forced=is_forced)
+    taxonomy = load_taxonomy(taxonomy_path)
+    parts = [parse_tasks(load_json(path), taxonomy, source=str(path)) for path in inputs]
+    rows = [row for part in parts for row in part.rows]
+    save_rows(output, rows, taxonomy, is_forced=is_forced)
+    unanswered, skipped = sum(part.unanswered for part in parts), sum(part.skipped for part in parts)
+    disputed = sum(part.disputed for part in parts)
+    if as_json:
+        counts = {"unanswered": unanswered, "skipped_annotations": skipped, "disputed_labels": disputed}
+        print_json({"corpus": str(output), "articles": len(rows), **counts})
+        return
+    click.echo(f"{len(rows)} articles written to {output}")
+    click.echo(
+        f"{unanswered} tasks without an answer left out, {skipped} skipped annotations passed over;"
+        f" {disputed} labels unknown because people disagree"
+    )
+
+
+@command(data_group, "export", "classifier data export corpus.jsonl --taxonomy taxonomy.toml --output tasks.json")
+@CORPORA_ARGUMENT
+@TAXONOMY_OPTION
+@click.option(
+    "--format", "form", type=click.Choice([_LABEL_STUDIO]), default=_LABEL_STUDIO, show_default=True, help="For whom."
+)
+@click.option(
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Tasks to write, JSON; the labelling configuration goes beside them, with the ending .xml.",
+)
+@click.option("--force", is_flag=True, help="Replace both files when they are there.")
+@JSON_OPTION
+def export_command(
+    corpora: tuple[Path, ...],
+    taxonomy_path: Path,
+    form: str,  # noqa: ARG001 - there is one so far
+    output: Path,
+    *,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """
+    Write articles as tasks of Label Studio, with what is known of them as annotations to correct.
+
+    Rows need no labels. No guess of a model is sent along: who labels should not be led.
+    """
+    from classifier.adapters.corpus import load_rows, load_taxonomy  # noqa: PLC0415
+    from classifier.adapters.importers import refuse_overwriting, write_files  # noqa: PLC0415
+    from classifier.label_studio import make_tasks, render_config  # noqa: PLC0415
+
+    config = output.with_suffix(".xml")
+    if config == output:
+        raise click.UsageError("--output needs another ending than .xml, which the configuration has")
+    for path in (output, config):
+        refuse_overwriting(path, is_forced=force)
+    taxonomy = load_taxonomy(taxonomy_path)
+    tasks = [task for path in corpora for task in make_tasks(load_rows(path, taxonomy), taxonomy)]
+    write_files({output: json.dumps(tasks, ensure_ascii=False, indent=1) + "\n", config: render_config(taxonomy)})
+    labelled = sum("annotations" in task for task in tasks)
+    if as_json:
+        print_json({"tasks": str(output), "config": str(config), "articles": len(tasks), "labelled": labelled})
+    else:
+        click.echo(f"{len(tasks)} tasks written to {output}, {labelled} of them with labels to correct")
+        click.echo(f"labelling configuration written to {config}")
 
 
 @command(data_group, "check", "classifier data check seeds/articles.jsonl --taxonomy seeds/taxonomy.toml")

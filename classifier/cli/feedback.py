@@ -69,7 +69,8 @@ def give_command(
     from classifier.app import utc_now  # noqa: PLC0415
 
     with open_ledger(config) as (ledger, books):
-        found = ledger.subjects(to_text(Path(alert).name) if "/" in alert else alert)
+        prefix = f"{books.folder_name}/" if books.folder_name else ""
+        found = ledger.subjects(alert) or ledger.subjects(prefix + to_text(Path(alert).name))
         subject = choose(alert, found)
         judgements = judge(
             subject,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from classifier.adapters.artifacts import load_model, make_manifest, read_manifest, save_model
+from classifier.adapters.artifacts import load_model, make_manifest, read_manifest, refuse_foreign, save_model
 from classifier.cli.console import (
     CONFIG_OPTION,
     CORPORA_ARGUMENT,
@@ -104,6 +104,7 @@ def train_command(
     from classifier.examples import with_feedback  # noqa: PLC0415
     from classifier.training import TrainingSpec, train  # noqa: PLC0415
 
+    refuse_foreign(output)  # before the minutes that training takes
     taxonomy = load_taxonomy(taxonomy_path)
     own = [load_corpus(path, taxonomy) for path in corpora]
     others = [load_corpus(path, taxonomy) for path in background]

@@ -3,6 +3,7 @@
 import datetime as dt
 import re
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -124,12 +125,15 @@ class _Since(click.ParamType[dt.datetime]):
         return moment.astimezone(dt.UTC) if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
 
 
+SINCE_TYPE = _Since()
+
+
 @command(outbox_group, "recover", "classifier outbox recover --since 5d --endpoint desk")
 @CONFIG_OPTION
 @click.option(
     "--since",
     required=True,
-    type=_Since(),
+    type=SINCE_TYPE,
     help="A time (UTC unless it says otherwise), or how long ago: 90m, 36h, 5d.",
 )
 @click.option("--endpoint", "endpoint_id", help="Only messages of this endpoint.")
@@ -140,7 +144,7 @@ def outbox_recover_command(config: Path, since: dt.datetime, endpoint_id: str | 
 
     with open_ledger(config) as (ledger, books):
         if endpoint_id is not None:
-            _known(books, endpoint_id)
+            _known(books, endpoint_id, ledger)
         count = ledger.recover(endpoint_id, since, utc_now())
         names = books.endpoint_ids if endpoint_id is None else (endpoint_id,)
         closed = [name for name in names if ledger.health(name).state is EndpointState.DISABLED]
@@ -159,6 +163,8 @@ def endpoint_group() -> None:
 @JSON_OPTION
 def endpoint_list_command(config: Path, *, as_json: bool) -> None:
     """List endpoints with their state, why they are in it, and how many messages wait or are dead."""
+    from classifier.delivery import EndpointState  # noqa: PLC0415
+
     with open_ledger(config) as (ledger, books):
         backlog = ledger.backlog()
         names = list(dict.fromkeys([*books.endpoint_ids, *backlog]))
@@ -183,12 +189,13 @@ def endpoint_list_command(config: Path, *, as_json: bool) -> None:
                 }
             )
         else:
-            state = str(health.state) if is_named else "not in the settings"
-            since = f" since {_moment(health.changed_at)}" if health.changed_at and is_named else ""
+            is_told = is_named or health.state is EndpointState.DISABLED
+            state = ", ".join(["not in the settings"] * (not is_named) + [str(health.state)] * is_told)
+            since = f" since {_moment(health.changed_at)}" if health.changed_at and is_told else ""
             aside = f", {counts['aside']} alerts wait for a digest" if "aside" in counts else ""
             counted = f"{counts.get('pending', 0)} pending, {counts.get('dead', 0)} dead{aside}"
             click.echo(f"{name}  {state}{since}  {counted}")
-            if health.reason and is_named:
+            if health.reason and is_told:
                 click.echo(f"    {health.reason}")
             if health.failing_since:
                 click.echo(f"    {health.failures} failed tries in a row since {_moment(health.failing_since)}")
@@ -215,7 +222,7 @@ def endpoint_enable_command(config: Path, endpoint_id: str) -> None:
 @CONFIG_OPTION
 @_ENDPOINT_ARGUMENT
 def endpoint_disable_command(config: Path, endpoint_id: str) -> None:
-    """Keep an endpoint's messages until it is enabled; alarms about the daemon itself still go to it."""
+    """Send nothing more to an endpoint, named in the settings or no longer; its messages wait until it is enabled."""
     from classifier.delivery import disabled  # noqa: PLC0415
 
     with open_ledger(config) as (ledger, books):
@@ -229,13 +236,13 @@ def endpoint_disable_command(config: Path, endpoint_id: str) -> None:
 def endpoint_probe_command(config: Path, endpoint_id: str) -> None:
     """Post a signed message of type endpoint.probe, once; when it is taken, the endpoint is enabled."""
     from classifier.app import check_settings, make_sender, probe_message, utc_now  # noqa: PLC0415
-    from classifier.delivery import Result, enabled  # noqa: PLC0415
+    from classifier.delivery import Result  # noqa: PLC0415
 
     with open_ledger(config) as (ledger, books):
         _known(books, endpoint_id)
         outcome = make_sender(check_settings(config), ledger).send(probe_message(endpoint_id, utc_now()), 1)
         if outcome.result is Result.DELIVERED:
-            _change(ledger, books, endpoint_id, lambda health, now: enabled(health, "it took a probe", now))
+            _change(ledger, books, endpoint_id, _took_a_probe)
             click.echo(f"delivered: {outcome.detail}; endpoint {endpoint_id!r} is enabled")
         else:
             hint = "; this is likely a matter of settings, here or there" if outcome.is_likely_config else ""
@@ -251,7 +258,7 @@ def _change(
     from classifier.app import utc_now  # noqa: PLC0415
     from classifier.pipeline import make_notices  # noqa: PLC0415
 
-    _known(books, endpoint_id)
+    _known(books, endpoint_id, ledger)
     for _ in range(_CHANGE_TRIES):  # the daemon may change it at the same time
         before, now = ledger.health(endpoint_id), utc_now()
         after = decide(before, now)
@@ -261,8 +268,15 @@ def _change(
     fail(f"endpoint {endpoint_id!r} changes its state all the time; try again")
 
 
-def _known(books: "Books", endpoint_id: str) -> None:
-    if endpoint_id not in books.endpoint_ids:
+def _took_a_probe(health: "EndpointHealth", now: dt.datetime) -> "EndpointHealth":
+    from classifier.delivery import enabled  # noqa: PLC0415
+
+    return replace(enabled(health, "it took a probe", now), delivered_at=now)
+
+
+def _known(books: "Books", endpoint_id: str, ledger: "SqlLedger | None" = None) -> None:
+    """Refuse an id that stands neither in the settings nor, when it is given, in the ledger."""
+    if endpoint_id not in books.endpoint_ids and not (ledger and endpoint_id in ledger.backlog()):
         names = ", ".join(books.endpoint_ids) or "none"
         message = f"there is no endpoint {endpoint_id!r} in the settings; known are {names}"
         raise click.UsageError(message)

@@ -30,6 +30,7 @@ import json
 import logging
 import os
 import random
+import re
 import resource
 import shutil
 import sqlite3
@@ -37,20 +38,32 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import cycle, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import numpy as np
 
 from classifier import RuleSet, Tags, load_model, parse_article
 from classifier.adapters.inbox import FolderInbox
 from classifier.adapters.ledger import SqlLedger
 from classifier.app import check_settings, open_app, utc_now
+from classifier.article import sentence_spans
 from classifier.pipeline import BATCH_FILES, Judge, Page
 from classifier.ports import Headline, Scored, Verdict
+from classifier.stories import Signature, bands_of
+from classifier.telling import make_telling
+
+T = TypeVar("T")
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE_BYTES = 3_000
+OF_SECTOR = 0.3  # of the sentences of a page
+COPIES, CORRECTIONS = 0.1, 0.2
+IN_WINDOW = 100_000  # tellings that new ones are compared with: a month of 3,300 a day
 BATCH = 20_000  # rows put into the ledger at once
 SETTINGS = """
 [folder]
@@ -78,19 +91,46 @@ secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYq="
 
 
 def pages(count: int, seed: int) -> Iterator[bytes]:
-    """Yield pages of about three kilobytes, no two alike: paragraphs of the corpus between a page's head and foot."""
-    chance = random.Random(seed)  # noqa: S311 - it deals out paragraphs
+    """
+    Yield pages of about three kilobytes: a head, a headline, sentences of the corpus with other numbers, and a foot.
+
+    Three sentences of ten are about the sector of the headline, the others about anything. So two of the pages are as
+    alike as two real articles of that length on energy and transport (7 pairs of 10,000 share a band); sentences of the
+    same sector alone would be more alike. One page of ten is a copy, shortened, with another head and foot, of one of
+    the thousand before it, and one of five of these has another number in it.
+    """
+    chance = random.Random(seed)  # noqa: S311 - it deals out sentences
     rows = [json.loads(line) for line in (ROOT / "seeds/articles.jsonl").read_text(encoding="utf-8").splitlines()]
+    by_sector: dict[str, list[str]] = {}
+    titles: list[tuple[str, str]] = []
+    for row in rows:
+        sector = "".join(row["sectors"][:1])
+        by_sector.setdefault(sector, []).extend(row["text"][start:end] for start, end in sentence_spans(row["text"]))
+        titles.append((sector, row["title"]))
+    everything = [sentence for sentences in by_sector.values() for sentence in sentences]
+
+    def other_number(match: re.Match[str]) -> str:
+        return str(chance.randrange(10 ** (len(match[0]) - 1), 10 ** len(match[0])))
+
+    recent: deque[tuple[str, list[str]]] = deque(maxlen=1_000)
     for number in range(count):
-        chosen = chance.choice(rows)
-        head = (
-            f"Home > News > Text\n\n{chosen['title']}\n\nRelease time: 2023-06-14 09:12    Source: Daily {number}\n\n"
-        )
+        if recent and chance.random() < COPIES:
+            title, body = chance.choice(recent)
+            body = body[: chance.randrange(len(body) * 2 // 3, len(body))]
+            if chance.random() < CORRECTIONS:
+                body = [re.sub(r"\d+", other_number, sentence) for sentence in body]
+        else:
+            sector, title = chance.choice(titles)
+            body, size = [], 0
+            while size < PAGE_BYTES - 220:
+                chosen = chance.choice(by_sector[sector] if chance.random() < OF_SECTOR else everything)
+                body.append(re.sub(r"\d+", other_number, chosen))
+                size += len(body[-1]) + 1
+            recent.append((title, body))
+        head = f"Home > News > Text\n\n{title}\n\nRelease time: 2023-06-14 09:12    Source: Daily {number}\n\n"
         foot = "\n\nShare this: Twitter Facebook\n\nPrevious: The weather\n\nCopyright 2023 All rights reserved\n"
-        body = str(chosen["text"])
-        while len(body) < PAGE_BYTES - len(head) - len(foot):
-            body += "\n\n" + chance.choice(chance.choice(rows)["text"].split("\n\n"))
-        yield (head + body[: PAGE_BYTES - len(head) - len(foot)].rsplit(" ", 1)[0] + foot).encode()
+        paragraphs = (" ".join(body[start : start + 3]) for start in range(0, len(body), 3))
+        yield (head + "\n\n".join(paragraphs) + foot).encode()
 
 
 def fill_folder(folder: Path, count: int, seed: int) -> None:
@@ -101,43 +141,76 @@ def fill_folder(folder: Path, count: int, seed: int) -> None:
 
 
 def fill_ledger(database: Path, versions: Iterator[tuple[str, int, int, int, str]]) -> None:
-    """Record these file versions as scored, as a daemon would have; every tenth with a match and a settled message."""
+    """
+    Record these file versions as scored, as a daemon would have; every tenth with a match and a settled message.
+
+    The last `IN_WINDOW` of them are compared with new ones: their signatures are dealt out of real ones, band by band,
+    so that new pages find among them as many candidates as among real ones.
+    """
     SqlLedger(f"sqlite:///{database}").close()
     tags = json.dumps({"sectors": [{"label": "charging_swapping", "score": 0.91, "band": "alert"}], "policy_types": []})
+    then, lately = 1_700_000_000_000_000, int((time.time() - 86_400) * 1e6)
+    chance = random.Random(0)  # noqa: S311 - names of rows
+    last: deque[str] = deque(maxlen=IN_WINDOW)
     with sqlite3.connect(database) as connection:
         connection.execute("PRAGMA synchronous=OFF")
-        rows: list[tuple[str, tuple[str, int, int, int, str]]] = []
-        chance = random.Random(0)  # noqa: S311 - names of rows
-
-        def flush() -> None:
-            at = 1_700_000_000_000_000
-            connection.executemany(
-                "INSERT INTO articles VALUES (?, ?, NULL, ?, ?, NULL, 'nev-policy@0', ?)",
-                [(key, f"Title {key[:20]}", "Daily", tags, at) for key, _ in rows],
+        for some in batched(((f"{chance.getrandbits(256):064x}", version) for version in versions), BATCH):
+            last += [key for key, _ in some]
+            _insert(
+                connection,
+                "articles (id, title, publisher, tags, model, scored_at)",
+                ((key, f"Title {key[:20]}", "Daily", tags, "nev-policy@0", then) for key, _ in some),
             )
-            connection.executemany(
-                "INSERT INTO files (path, size, mtime_ns, ctime_ns, inode, state, article_id, recorded_at)"
-                " VALUES (?, ?, ?, ?, ?, 'scored', ?, ?)",
-                [(*version, key, at) for key, version in rows],
+            _insert(
+                connection,
+                "files (path, size, mtime_ns, ctime_ns, inode, state, article_id, recorded_at)",
+                ((*version, "scored", key, then) for key, version in some),
             )
-            matched = [key for key, _ in rows[::10]]
-            connection.executemany(
-                "INSERT INTO matches VALUES (?, 'nev-money', '00000000', 1, ?)", [(key, at) for key in matched]
+            matched = [key for key, _ in some[::10]]
+            _insert(
+                connection,
+                "matches (article_id, rule_id, rule_version, n_messages, created_at)",
+                ((key, "nev-money", "00000000", 1, then) for key in matched),
             )
-            connection.executemany(
-                "INSERT INTO outbox (id, article_id, rule_id, endpoint_id, body, state, attempts,"
-                " attempts_before_retry, created_at, settled_at)"
-                " VALUES (?, ?, 'nev-money', 'desk', ?, 'delivered', 1, 0, ?, ?)",
-                [(f"msg_{key[:32]}", key, b"x" * 2_000, at, at) for key in matched],
+            _insert(
+                connection,
+                "outbox (id, article_id, rule_id, endpoint_id, body, state, attempts, attempts_before_retry,"
+                " scheduled_at, created_at, settled_at)",
+                (
+                    (f"msg_{key[:32]}", key, "nev-money", "desk", b"x" * 2_000, "delivered", 1, 0, then, then, then)
+                    for key in matched
+                ),
             )
-            rows.clear()
-
-        for version in versions:
-            rows.append((f"{chance.getrandbits(256):064x}", version))
-            if len(rows) == BATCH:
-                flush()
-        flush()
+        real = [make_telling(parse_article(page, "page")) for page in pages(2_000, seed=99)]
+        table = np.array([np.frombuffer(telling.signature.data, "<u8") for telling in real])
+        dealt = np.random.default_rng(0).integers(0, len(real), (len(last), table.shape[1]))
+        signatures = [Signature(row.tobytes()) for row in table[dealt, np.arange(table.shape[1])]]
+        _insert(
+            connection,
+            "tellings (id, article_id, story_id, source, signature, wording, packed, seen_at)",
+            (
+                (number, key, key, f"{key}.txt", signature.data, like.wording, like.packed, lately)
+                for number, (key, signature, like) in enumerate(zip(last, signatures, cycle(real), strict=False), 1)
+            ),
+        )
+        keys = np.array(bands_of(signatures)).ravel() if signatures else np.empty(0, np.int64)
+        order = np.argsort(keys, kind="stable")
+        _insert(
+            connection, "bands (band, telling_id)", zip(keys[order].tolist(), (order // 64 + 1).tolist(), strict=True)
+        )
+    connection.close()
     os.sync()  # what is still to be written is not to slow the measure down
+
+
+def _insert(connection: sqlite3.Connection, into: str, rows: Iterable[tuple[object, ...]]) -> None:
+    marks = ", ".join("?" * (into.count(",") + 1))
+    connection.executemany(f"INSERT INTO {into} VALUES ({marks})", rows)  # noqa: S608 - our own words
+
+
+def batched(items: Iterator[T], size: int) -> Iterator[list[T]]:
+    """Yield lists of so many items."""
+    while some := list(islice(items, size)):
+        yield some
 
 
 def elsewhere(count: int) -> Iterator[tuple[str, int, int, int, str]]:
@@ -254,6 +327,7 @@ def stages(base: Path, count: int) -> None:
     (place / "classifier.toml").write_text(SETTINGS, encoding="utf-8")
     fill_folder(place / "inbox", count, seed=7)
     model, rules = load_model(), check_settings(place / "classifier.toml").rules
+    model.warm_up()
     inbox = FolderInbox(place / "inbox", settle_s=0, max_bytes=2_000_000)
     inbox.settled()
     seconds: dict[str, float] = {}
@@ -267,7 +341,8 @@ def stages(base: Path, count: int) -> None:
     files = timed("look", inbox.settled)
     raws = timed("read", lambda: [inbox.read(file).raw for file in files])
     articles = timed("parse", lambda: [parse_article(raw, "page") for raw in raws])
-    timed("score", lambda: [model.tag(article) for article in articles])
+    tags = timed("score", lambda: model.tag_many(articles))
+    timed("sign", lambda: [make_telling(article) for article, found in zip(articles, tags, strict=True) if found])
     pages = [Page(file.path, raw, utc_now()) for file, raw in zip(files, raws, strict=True)]
     timed("all without alerts", lambda: Judge(model, RuleSet(()))(pages))
     verdicts = timed("all with alerts", lambda: Judge(model, rules)(pages))

@@ -175,6 +175,35 @@ def test_saving_the_same_model_gives_the_same_bytes(folder: Path, tmp_path: Path
     }
 
 
+@pytest.mark.parametrize("kind", ["file", "pipe", "link", "dead link", "folder"])
+def test_saving_replaces_nothing_but_a_model(folder: Path, tmp_path: Path, small_training: Training, kind: str) -> None:
+    """A wrong `--output` must not cost anybody a device, a link or a folder full of other things."""
+    place = tmp_path / "place"
+    if kind == "file":
+        place.write_text("mine")
+    elif kind == "pipe":
+        os.mkfifo(place)
+    elif kind == "folder":
+        place.mkdir()
+        (place / "thesis.txt").write_text("mine")
+    else:
+        place.symlink_to(folder if kind == "link" else tmp_path / "nowhere")
+    before = place.lstat()
+    with pytest.raises(ModelError, match=r"place: (is no folder|holds 'thesis\.txt' and no manifest\.json), so it is "):
+        save_model(place, small_training.model, small_training.pipeline, {}, "")
+
+    assert place.lstat() == before
+    load_model(folder)
+
+
+def test_saving_into_an_empty_folder_is_fine(tmp_path: Path, small_training: Training) -> None:
+    """There is nothing to lose."""
+    (tmp_path / "small").mkdir()
+    save_model(tmp_path / "small", small_training.model, small_training.pipeline, {}, "")
+
+    assert load_model(tmp_path / "small").labels == small_training.model.labels
+
+
 def test_saving_where_nobody_may_write_is_a_model_error(small_training: Training) -> None:
     """With the path and the reason."""
     with pytest.raises(ModelError, match="/proc/models/small: cannot be written"):

@@ -54,3 +54,14 @@ def test_a_link_that_leads_elsewhere_is_a_change(tmp_path: Path) -> None:
 def test_a_path_that_is_none_is_no_file() -> None:
     """Settings may hold anything."""
     assert _looks(Changes([Path("a\0b")])) == [False, False, False]
+
+
+def test_an_observer_can_go_on_where_another_began(tmp_path: Path) -> None:
+    """With what has changed since; of a file only it looks at, with what changes from now on."""
+    for name in ("a", "b", "c"):
+        (tmp_path / name).write_text("1")
+    first = Changes([tmp_path / "a", tmp_path / "b"])
+    (tmp_path / "a").write_text("22")
+    (tmp_path / "c").write_text("22")
+    assert _looks(first.upon([tmp_path / "b", tmp_path / "c"])) == [False, False, False]
+    assert _looks(first.upon([tmp_path / "a"])) == [False, True, False]

@@ -49,10 +49,17 @@ def test_work_that_kills_every_worker_is_given_up() -> None:
 
 def test_a_scheduler_that_dies_is_an_error() -> None:
     """In the middle of the work."""
-    with Cluster() as doomed:
-        threading.Timer(1, doomed.kill).start()
-        with pytest.raises(ClusterError, match="is lost; try again"), dask_cluster(doomed.address, connect_s=2):
-            Parallel(n_jobs=-1)(delayed(time.sleep)(60) for _ in range(2))
+    with (
+        Cluster() as doomed,
+        pytest.raises(ClusterError, match="is lost; try again"),
+        dask_cluster(doomed.address, connect_s=30),
+    ):
+        _sleep_until_killed(doomed)
+
+
+def _sleep_until_killed(cluster: Cluster) -> None:
+    threading.Timer(1, cluster.kill).start()
+    Parallel(n_jobs=-1)(delayed(time.sleep)(60) for _ in range(2))
 
 
 def test_a_cluster_without_workers_is_an_error() -> None:

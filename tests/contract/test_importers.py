@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -274,6 +275,33 @@ def test_a_place_that_cannot_be_written_is_a_corpus_error(tmp_path: Path) -> Non
     with pytest.raises(CorpusError, match=r"aaa: cannot be written: File name too long"):
         save_import([_row("a b", "A")], tmp_path / ("a" * 250), tmp_path / "t.toml", None)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link", "dead link"])
+@pytest.mark.parametrize("name", ["c.jsonl", "t.toml"])
+def test_what_is_no_regular_file_is_never_replaced(tmp_path: Path, name: str, kind: str) -> None:
+    """Not even by force, for `--output /dev/null` must not take the device away; neither file is written."""
+    (tmp_path / "elsewhere").write_text("mine")
+    place = tmp_path / name
+    if kind == "pipe":
+        os.mkfifo(place)
+    else:
+        place.symlink_to(tmp_path / ("elsewhere" if kind == "link" else "nowhere"))
+    before = place.lstat()
+    with pytest.raises(CorpusError, match=rf"{name}: is a .*, which is not replaced; nothing was written; name a file"):
+        save_import([_row("a b", "A")], tmp_path / "c.jsonl", tmp_path / "t.toml", None, is_forced=True)
+
+    assert place.lstat() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["elsewhere", name])
+    assert (tmp_path / "elsewhere").read_text() == "mine"
+
+
+def test_a_taxonomy_that_is_only_read_may_be_a_link(tmp_path: Path, taxonomy: Taxonomy) -> None:
+    """It is not written."""
+    (tmp_path / "t.toml").symlink_to(tmp_path / "elsewhere")
+    save_import([_row("a b", "Wind")], tmp_path / "c.jsonl", tmp_path / "t.toml", taxonomy, facet_id="sector")
+
+    assert (tmp_path / "c.jsonl").is_file()
 
 
 @given(any_text)

@@ -221,6 +221,28 @@ def test_a_rate_is_counted_over_all_who_claim(ledger: Ledger) -> None:
     assert ledger.due_in_s("desk", later(1)) == 0.0
 
 
+def test_what_is_taken_can_be_taken_again_by_the_same_daemon(ledger: Ledger) -> None:
+    """A scan that was cut short begins anew; released or not, nothing is out of its own reach."""
+    files = [version_of(name) for name in ("b", "a", "c")]
+    assert list(ledger.take(files, NOW, LEASE)) == files
+    assert list(ledger.take(files[1:], NOW, LEASE)) == files[1:]
+    put(ledger, files[0], scored("one"), NOW)
+    ledger.release()
+
+    assert list(ledger.take(ledger.unrecorded(files), NOW, LEASE)) == files[1:]
+    assert list(ledger.take([], NOW, LEASE)) == []
+
+
+def test_what_is_recorded_alone_is_there_afterwards(ledger: Ledger) -> None:
+    """And can be seen from within, by the next that is recorded."""
+    with ledger.alone():
+        put(ledger, version_of("a", b"1"), scored("one", "desk"), NOW)
+        assert put(ledger, version_of("b", b"1"), scored("one", "desk"), NOW) == "duplicate"
+
+    assert ledger.audit().files == {"scored": 1, "duplicate": 1}
+    assert ledger.claim("desk", NOW, LEASE) is not None
+
+
 # -- what people say -----------------------------------------------------------------------------------------------
 
 
@@ -295,6 +317,18 @@ def test_every_word_is_kept_and_a_submission_is_recorded_once(ledger: Ledger) ->
     assert judged[0].paths == ("a.txt",)
     assert settle(judged[1].judgements) == {"wind": True}
     assert ledger.audit().faults == ()
+
+
+def test_a_try_that_is_no_messages_counts_like_one(ledger: Ledger) -> None:
+    """Alarms and alerts share the rate of their endpoint; a turn that has not come is not counted."""
+    rate = Rate(0.5, 1)
+    put(ledger, version_of("a", b"x"), scored("text", "desk"), NOW)
+
+    assert [ledger.turn("desk", later(seconds), rate) for seconds in (0, 0.5, 1)] == pytest.approx([0.0, 1.5, 1.0])
+    assert ledger.claim("desk", later(1), LEASE, rate) is None
+    assert ledger.turn("wire", later(1), rate) == 0.0
+    assert ledger.claim("desk", later(2), LEASE, rate) is not None
+    assert ledger.turn("desk", later(2), rate) == pytest.approx(2.0)
 
 
 # -- SQLite only ---------------------------------------------------------------------------------------------------
@@ -420,6 +454,7 @@ def test_a_file_that_is_no_ledger_is_refused_and_left_alone(tmp_path: Path, cont
         ("sqlite:///:memory:", "a ledger needs a file"),
         ("sqlite:////tmp/x.db?timeout=abc", "cannot be used|refuses"),
         ("sqlite:////proc/nowhere/ledger.db", "its folder cannot be made"),
+        ("mssql+pymssql://host/x", "no driver for this kind of database is installed"),
         ("nosuchdb://host/x", "no driver for this kind of database is installed"),
     ],
 )

@@ -18,7 +18,7 @@ from classifier.pipeline import Judge, Page
 from classifier.ports import Scored, Verdict
 
 TESTS = Path(__file__).resolve().parents[1]
-WAIT_S = 30
+WAIT_S = 60
 
 
 def wait_for(condition: Callable[[], bool]) -> None:

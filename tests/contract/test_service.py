@@ -15,7 +15,7 @@ import pytest
 from classifier import service
 from classifier.service import CallIn, Job, run_service
 
-WAIT_S = 20.0
+WAIT_S = 60.0
 
 
 def wait_for(condition: Callable[[], object]) -> None:
@@ -125,7 +125,7 @@ def test_s3_a_job_that_keeps_failing_is_called_less_and_less_often(
     run({"broken": Job(fail, 0.02)}, lambda _: wait_for(lambda: len(calls) >= 9))
     gaps = [after - before for before, after in pairwise(calls)]
 
-    assert gaps[3] > gaps[0]
+    assert gaps[2] >= 0.08 - 0.02  # at least: how much longer a loaded machine takes says nothing
     assert min(gaps[4:]) >= 0.16 - 0.02  # and the next call does come: nothing is given up
     assert len([record for record in caplog.records if "failed" in record.message]) == 4
 

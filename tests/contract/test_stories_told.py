@@ -11,7 +11,7 @@ import pytest
 from fakes import FakeClock, FakeInbox
 
 from classifier import Training, parse_article, parse_rules
-from classifier.adapters.ledger import SqlLedger
+from classifier.adapters.ledger import SqlLedger, tellings
 from classifier.pipeline import Ingest, Judge
 from classifier.ports import Ledger, Retention
 from classifier.telling import make_telling
@@ -25,6 +25,15 @@ REST = (
     " Ms. Liu of the Donggang transport office said that 40 operators had applied before the end of March."
 )
 STORY = "City Pays\n\n" + LEAD.format(300) + REST
+
+
+pytestmark = pytest.mark.usefixtures("filing")
+
+
+@pytest.fixture(params=[tellings.MAX_FRESH, 1], ids=["fresh", "filed"])
+def filing(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the keys of tellings be filed many at a time, or at once."""
+    monkeypatch.setattr(tellings, "MAX_FRESH", request.param)
 
 
 @pytest.fixture
@@ -91,6 +100,20 @@ def test_a_file_with_another_text_is_a_correction(take: Callable[..., list[dict[
     assert take(b="Elsewhere\n\n" + LEAD.format(200) + REST) == []
 
 
+def test_i2_a_file_that_goes_on_after_it_had_settled_is_an_update_of_its_story(
+    take: Callable[..., list[dict[str, Any]]], clock: FakeClock
+) -> None:
+    """Never a second alert that has nothing to do with the first."""
+    [first] = take(a=STORY)
+    clock.advance(60)
+    added = "The bureau also grants charging stations a subsidy of 90 yuan for every pile opened before October."
+    [second] = take(a=f"{STORY}\n{added}\n")
+
+    assert second["story"]["id"] == first["story"]["id"]
+    assert (first["story"]["kind"], second["story"]["kind"]) == ("report", "correction")
+    assert [change["after"] for change in second["story"]["changes"]] == [added]
+
+
 def test_what_is_forgotten_is_compared_no_more(
     take: Callable[..., list[dict[str, Any]]], ledger: Ledger, clock: FakeClock
 ) -> None:
@@ -101,12 +124,39 @@ def test_what_is_forgotten_is_compared_no_more(
     long_ago = clock() - dt.timedelta(days=400)
     retention = Retention(bodies=400 * 24 * HOUR, attempts=400 * 24 * HOUR, records=400 * 24 * HOUR)
 
-    assert len(ledger.kin(telling, long_ago)) == 1
-    assert ledger.kin(telling, clock() - 30 * 24 * HOUR) == []
+    assert [len(kin) for kin in ledger.kin([telling, telling], long_ago)] == [1, 1]
+    assert list(map(len, ledger.kin([telling], clock() - 30 * 24 * HOUR))) == [0]
     assert ledger.prune(retention, clock()) == 2
     assert ledger.prune(retention, clock()) == 0
-    assert ledger.kin(telling, long_ago) == []
+    assert list(map(len, ledger.kin([telling], long_ago))) == [0]
     assert not ledger.story(telling.article_id, "b.txt").told
+
+
+def test_a_batch_is_compared_with_what_stands_in_the_ledger(
+    take: Callable[..., list[dict[str, Any]]], ledger: Ledger, clock: FakeClock
+) -> None:
+    """Each of a batch gets its own kin, and none that only shares a few words, whether or not any is filed."""
+    take(a=STORY)
+    given = [
+        make_telling(parse_article(f"{title}\n\n{text}".encode(), name))
+        for name, title, text in (
+            ("b.txt", "Copy", LEAD.format(300) + REST),
+            (
+                "c.txt",
+                "Other",
+                "The council of Heze opens a school for welders of ships and pays 12 teachers of physics.",
+            ),
+            ("a.txt", "Later", LEAD.format(200) + REST),
+            ("d.txt", "", "Short."),
+        )
+    ]
+    first = parse_article(STORY.encode(), "a.txt").id
+
+    found = ledger.kin(given, clock() - HOUR)
+
+    assert [[kin.telling.article_id for kin in kins] for kins in found] == [[first], [], [first], []]
+    assert [[kin.story_id for kin in kins] for kins in found] == [[first], [], [first], []]
+    assert ledger.kin([], clock() - HOUR) == []
 
 
 def test_looking_for_kin_reads_an_index_and_no_more(tmp_path: Path) -> None:
@@ -115,10 +165,9 @@ def test_looking_for_kin_reads_an_index_and_no_more(tmp_path: Path) -> None:
     SqlLedger(f"sqlite:///{path}").close()
     with sqlite3.connect(path) as connection:
         plan = connection.execute(
-            "EXPLAIN QUERY PLAN SELECT bands.telling_id FROM bands JOIN tellings ON tellings.id = bands.telling_id "
-            "WHERE bands.band IN (1, 2, 3) AND tellings.seen_at >= 5 GROUP BY bands.telling_id"
+            "EXPLAIN QUERY PLAN " + tellings.SHARED.format(marks="1, 2, 3", mark="5", limit=10)
         ).fetchall()
     connection.close()
 
-    assert any("SEARCH bands USING PRIMARY KEY (band=?)" in row[3] for row in plan)
+    assert any("SEARCH bands USING PRIMARY KEY (band=?" in row[3] for row in plan)
     assert not any(row[3].startswith("SCAN") for row in plan)

@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pytest
 from click.testing import CliRunner, Result
 
 from classifier import load_model
@@ -74,10 +73,11 @@ def test_import_options_that_cannot_be_meant_are_usage_errors(tmp_path: Path) ->
     assert "--separator needs at least one character" in separator.stderr
 
 
-@pytest.mark.long
-def test_check_of_the_seeds_finds_no_fault() -> None:
-    """The tables fit 80 columns; standard output holds nothing else."""
-    result = run("data", "check", ROOT / "seeds/articles.jsonl", "--taxonomy", ROOT / "seeds/taxonomy.toml")
+def test_check_of_the_seeds_finds_no_fault(tmp_path: Path) -> None:
+    """The tables fit 80 columns; standard output holds nothing else. A third of the corpus has all there is to show."""
+    lines = (ROOT / "seeds/articles.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    (tmp_path / "third.jsonl").write_text("".join(lines[::3]), encoding="utf-8")
+    result = run("data", "check", tmp_path / "third.jsonl", "--taxonomy", ROOT / "seeds/taxonomy.toml")
 
     assert result.exit_code == 0, result.stderr
     assert max(len(line) for line in result.stdout.splitlines()) <= 80
@@ -133,3 +133,51 @@ def test_check_says_when_names_cannot_be_told(tmp_path: Path) -> None:
 
     assert "no capitals in these texts, so names among the terms cannot be told" in result.stdout
     assert "FAULT: near-duplicates, the worst 20 of 45" in result.stdout
+
+
+def test_articles_go_to_label_studio_and_back(tmp_path: Path) -> None:
+    """Rows with and without labels; what nobody answered is left out, and said."""
+    taxonomy, corpus, tasks = ROOT / "seeds/taxonomy.toml", tmp_path / "corpus.jsonl", tmp_path / "out/tasks.json"
+    rows = [
+        {"id": "a", "title": "T", "text": "Wind.", "sectors": ["wind"], "sectors_unknown": ["solar"], "source": "s"},
+        {"id": "b", "title": "", "text": "To be labelled.", "source": ""},
+    ]
+    corpus.write_text("\n".join(map(json.dumps, rows)))
+    exported = run("data", "export", corpus, "--taxonomy", taxonomy, "--output", tasks)
+    back = tmp_path / "back.jsonl"
+    base = ["data", "import", tasks, "--format", "label-studio", "--output", back]
+    imported = run(*base, "--taxonomy", taxonomy)
+    record = json.loads(run(*base, "--taxonomy", taxonomy, "--force", "--json").stdout)
+
+    assert exported.stdout.splitlines() == [
+        f"2 tasks written to {tasks}, 1 of them with labels to correct",
+        f"labelling configuration written to {tmp_path / 'out/tasks.xml'}",
+    ]
+    assert imported.stdout == (
+        f"1 articles written to {back}\n"
+        "1 tasks without an answer left out, 0 skipped annotations passed over;"
+        " 0 labels unknown because people disagree\n"
+    )
+    assert [json.loads(line) for line in back.read_text().splitlines()] == rows[:1]
+    assert (record["articles"], record["unanswered"]) == (1, 1)
+    again = run("data", "export", corpus, "--taxonomy", taxonomy, "--output", tasks, "--json")
+    assert (again.exit_code, "is there already" in again.stderr) == (1, True)
+    forced = run("data", "export", corpus, "--taxonomy", taxonomy, "--output", tasks, "--json", "--force")
+    assert json.loads(forced.stdout)["labelled"] == 1
+
+
+def test_label_studio_needs_a_taxonomy_and_an_export(tmp_path: Path) -> None:
+    """Each fault with its remedy."""
+    taxonomy, tasks = ROOT / "seeds/taxonomy.toml", tmp_path / "tasks.json"
+    base = ["data", "import", tasks, "--format", "label-studio", "--output", tmp_path / "back.jsonl"]
+    tasks.write_text("{")
+    broken = run(*base, "--taxonomy", taxonomy)
+    tasks.write_bytes(b"\xff")
+    no_text = run(*base, "--taxonomy", taxonomy)
+    ending = run("data", "export", tasks, "--taxonomy", taxonomy, "--output", tmp_path / "a.xml")
+
+    assert (broken.exit_code, "tasks.json: this is no JSON: " in broken.stderr) == (1, True)
+    assert (no_text.exit_code, "tasks.json:1: this is no UTF-8" in no_text.stderr) == (1, True)
+    assert (run(*base).exit_code, "--taxonomy FILE is needed" in run(*base).stderr) == (2, True)
+    assert (ending.exit_code, "another ending than .xml" in ending.stderr) == (2, True)
+    assert run(*base, "--taxonomy", taxonomy, "--split", "a").exit_code == 2

@@ -30,7 +30,7 @@ from classifier.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]
 INBOX = ROOT / "seeds/inbox"
-WAIT_S = 40
+WAIT_S = 120
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
 
 

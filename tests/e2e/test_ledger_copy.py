@@ -51,6 +51,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in range(N_FILES):
         verdict = scored(f"text {number}", "desk", "wire")
         if number % 3 == 0:
+            verdict = scored(f"text {number}", "desk", "wire", "ops")
             telling = make_telling(parse_article(f"{number} {SENTENCES}".encode(), f"{number}.txt"))
             telling = replace(telling, article_id=verdict.article.id)
             verdict = scored(f"text {number}", "desk", "wire", "ops")

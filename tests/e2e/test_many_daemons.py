@@ -108,6 +108,7 @@ def behind(postgres: Postgres) -> str | tuple[str, int]:
     return postgres.url.host or "127.0.0.1", postgres.url.port or 5432
 
 
+@pytest.mark.long
 def test_four_daemons_lose_nothing_whatever_happens_to_them(
     fleet: Fleet, postgres: Postgres, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,13 +27,13 @@ import pytest
 from receiver import Receiver
 from standardwebhooks import Webhook
 
-from classifier import ClassifierError, Model, Training, load_model, parse_article, save_model
+from classifier import ClassifierError, LedgerError, Model, Training, load_model, parse_article, save_model
 from classifier.app import open_app
 from classifier.daemon import Daemon
-from classifier.delivery import EndpointState
+from classifier.delivery import EndpointState, disabled, enabled
 from classifier.health import Reason
 
-WAIT_S = 40
+WAIT_S = 120
 PHRASES = (
     "new charging piles and charging stations for cars stand beside the road; operators receive a subsidy",
     "turbines of the wind farm turn above the sea; the action plan sets goals and a roadmap for the coming years",
@@ -206,17 +206,56 @@ def test_r1_what_was_missing_is_noticed_when_it_comes(world: World, monkeypatch:
         assert app.checked.settings.model.path == Path("nowhere")
 
 
-def test_r3_a_removed_rule_or_endpoint_leaves_its_messages_as_they_were(world: World) -> None:
-    """One on its way arrives, one that waits is kept and goes out, byte by byte, when the endpoint is named again."""
-    world.write(delivery="retry_s = [0.01, 0.01]\njitter = 0")
+def _removed(world: World, app: Daemon, delivery: str = "") -> None:
+    """Have two messages wait for an endpoint, and take it out of the settings, with the rule."""
+    world.drop()
+    world.drop()
+    turn(app, "scan")
+    turn(app, "scan")
+    assert app.ledger.audit().messages == {"pending": 2}
+    world.write(rules="", endpoints="", delivery=delivery)
+    assert app.reload()
+
+
+def test_r3_what_waits_for_a_removed_endpoint_is_sent_to_where_it_was(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Through failures and further reloads, byte by byte; when nothing is left, the endpoint is."""
+    caplog.set_level("INFO")
+    delivery = "retry_s = [0.01, 0.01]\njitter = 0"
+    world.write(delivery=delivery)
     world.receiver.answers = [(500, {}, b"")]
     with open_app(world.config) as app:
-        world.drop()
-        world.drop()
-        turn(app, "scan")
-        turn(app, "scan")
-        assert app.ledger.audit().messages == {"pending": 2}
+        _removed(world, app, delivery)
+        assert app.reload()
+        monkeypatch.setattr(app, "_leaving", {name: replace(item, until=0.0) for name, item in app._leaving.items()})
+
+        def all_delivered() -> bool:
+            assert "deliver desk" in app.jobs()
+            turn(app, "deliver desk")
+            return app.ledger.audit().messages == {"delivered": 2}
+
+        wait_for(all_delivered)
+        assert "deliver desk" not in app.jobs()
+        assert app.health.reasons() == ()
+    bodies: dict[str, set[bytes]] = {}
+    for request in world.receiver.requests:
+        bodies.setdefault(request.headers["webhook-id"], set()).add(request.body)
+    assert [len(versions) for versions in bodies.values()] == [1, 1]
+    assert len(world.receiver.requests) == 3
+    assert {alert["data"]["rule"]["id"] for alert in world.receiver.verified()} == {"any"}
+    assert "2 messages wait for endpoint 'desk', which is no longer in the settings: they are still sent" in caplog.text
+    assert "nothing waits any more for endpoint 'desk', which is not in the settings" in caplog.text
+    assert world.receiver.secret.encode() not in (world.folder / "classifier.db").read_bytes()
+
+
+def test_r3_what_is_at_hand_when_an_endpoint_is_removed_is_not_lost(world: World) -> None:
+    """The try on its way is finished; an endpoint for which nothing waits yet is kept for a while all the same."""
+    with open_app(world.config) as app:
         world.receiver.gate.clear()
+        world.drop()
+        turn(app, "scan")
+        turn(app, "scan")
         sending = threading.Thread(target=turn, args=(app, "deliver desk"))
         sending.start()
         wait_for(lambda: len(world.receiver.requests) == 1)
@@ -224,23 +263,99 @@ def test_r3_a_removed_rule_or_endpoint_leaves_its_messages_as_they_were(world: W
         assert app.reload()
         world.receiver.gate.set()
         sending.join(WAIT_S)
+        turn(app, "deliver desk")
 
-        assert len(world.receiver.requests) == 1  # the sender of the old settings began no other message
+        assert app.ledger.audit().messages == {"delivered": 1}
+        assert "deliver desk" in app.jobs()
+    assert len(world.receiver.requests) == 1
+
+
+def test_r3_disabling_stops_what_is_sent_to_a_removed_endpoint(world: World) -> None:
+    """As when its address got about: at once, and without naming it in the settings again."""
+    with open_app(world.config) as app:
+        _removed(world, app)
+        command = [sys.executable, "-m", "classifier", "endpoint"]
+        config = ["-c", str(world.config)]
+        disabled = subprocess.run([*command, "disable", "desk", *config], capture_output=True, text=True, check=False)
+        listed = subprocess.run([*command, "list", *config], capture_output=True, text=True, check=False)
+        turn(app)
+        turn(app)
+        assert disabled.returncode == 0, disabled.stderr
+        assert listed.stdout.startswith("desk  not in the settings, disabled since ")
+        assert "2 pending, 0 dead\n    disabled by hand\n" in listed.stdout
+        assert world.receiver.requests == []
+        assert app.strays() == {"desk": 2}
+        subprocess.run([*command, "enable", "desk", *config], capture_output=True, check=True)
+        turn(app, "deliver desk")
+
+    assert len(world.receiver.requests) == 2
+
+
+def test_r3_after_a_restart_what_waits_for_a_removed_endpoint_stays(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its address and its secret were in memory only; named again, it gets what is its own."""
+    with open_app(world.config) as app:
+        _removed(world, app)
+    with open_app(world.config) as app:
         assert app.strays() == {"desk": 2}
         assert "deliver desk" not in app.jobs()
-        world.write(rules="", endpoints="desk", delivery="retry_s = [0.01, 0.01]\njitter = 0")
+        world.write(rules="", endpoints="wire")
         assert app.reload()
+        assert "2 messages wait for endpoint 'desk', which is not in the settings: name it again" in caplog.text
+        world.write(rules="", endpoints="desk")
+        assert app.reload()
+        turn(app, "deliver desk")
+        assert app.strays() == {}
 
-        def all_delivered() -> bool:
-            turn(app, "deliver desk")
-            return app.ledger.audit().messages == {"delivered": 2}
+    assert len(world.receiver.verified()) == 2
 
-        wait_for(all_delivered)
-    first, *others = world.receiver.requests
-    bodies = {request.headers["webhook-id"]: request.body for request in others}
-    assert len(bodies) == 2
-    assert bodies[first.headers["webhook-id"]] == first.body
-    assert {alert["data"]["rule"]["id"] for alert in world.receiver.verified()} == {"any"}
+
+def test_r1_a_change_while_the_settings_are_read_is_not_missed(world: World) -> None:
+    """Somebody saves twice in a row, the second time while the first is being taken up."""
+    with open_app(world.config) as app:
+        check = app.check
+
+        def check_slowly(path: Path) -> tuple[Any, Model]:
+            found = check(path)
+            app.check = check
+            world.write(endpoints="desk wire radio")
+            return found
+
+        app.check = check_slowly
+        world.write(endpoints="desk wire")
+        turn(app, "settings")
+        turn(app, "settings")
+        between = app.endpoint_ids
+        turn(app, "settings")
+        turn(app, "settings")
+        assert [between, app.endpoint_ids] == [("desk", "wire"), ("desk", "wire", "radio")]
+        before = app.work
+        turn(app, "settings")
+        turn(app, "settings")
+        assert app.work is before
+
+
+def test_r1_a_file_that_is_newly_named_is_read_when_it_is_looked_at(world: World) -> None:
+    """It is changed after it was read, and before anybody looked whether it changes."""
+    other = "whsec_" + base64.b64encode(bytes(range(32))).decode()
+    secret = world.folder / "secret"
+    secret.write_text(world.receiver.secret)
+    with open_app(world.config) as app:
+        check = app.check
+
+        def check_slowly(path: Path) -> tuple[Any, Model]:
+            found = check(path)
+            app.check = check
+            secret.write_text(other)
+            return found
+
+        app.check = check_slowly
+        world.write(world.text().replace(f'secret = "{world.receiver.secret}"', 'secret_file = "secret"'))
+        turn(app, "settings")
+        turn(app, "settings")
+
+        assert [receiver.keys for receiver in app.checked.receivers] == [(bytes(range(32)),)]
 
 
 def test_r3_times_of_retries_outlive_a_reload(world: World) -> None:
@@ -615,6 +730,67 @@ def test_o4_an_alarm_that_cannot_be_told_is_in_the_log_and_told_later(
     lines = [record.getMessage() for record in caplog.records]
     assert lines.count("alarm: folder_error: the watched folder cannot be read now") == 1
     assert lines.count("'ops' was not told how we are: refused: HTTP 500") == 2
+
+
+def test_o4_a_disabled_endpoint_is_told_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither alarms nor signs of life, also while the ledger cannot be asked; once it is enabled, what is so then."""
+    monkeypatch.setattr("classifier.health.TELL_AGAIN_S", 0.0)
+    monitor = '[monitor]\nping_to = "ops"\nping_every_s = 1'
+    world.write(extra=monitor, delivery='ops_to = ["ops"]', endpoints="desk ops")
+    with open_app(world.config) as app:
+        now, before = app.clock(), app.ledger.health("ops")
+        assert app.ledger.set_health("ops", before, disabled(before, "disabled by hand", now), now)
+        turn(app, "check-up", "ping")
+        with _folder_gone(world):
+            turn(app, "scan", "check-up", "alarms")
+            with monkeypatch.context() as patch:
+                patch.setattr(type(app.ledger), "health", _fail)
+                turn(app, "check-up", "alarms", "alarms")
+            assert world.receiver.requests == []
+            before = app.ledger.health("ops")
+            assert app.ledger.set_health("ops", before, enabled(before, "enabled by hand", now), now)
+            turn(app, "alarms")
+    [told] = world.receiver.verified()
+
+    assert (told["type"], told["data"]["status"]) == ("daemon.health", "failing")
+    line = "'ops' is not told how we are: it is disabled, or asked for a pause"
+    assert [record.getMessage() for record in caplog.records].count(line) == 1
+
+
+def _fail(*_: object) -> None:
+    raise LedgerError("ledger", "away")
+
+
+def test_o4_alarms_keep_to_the_rate_of_their_endpoint(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They are counted with its alerts, wait for their turn, but not for ever; a broken ledger holds nothing back."""
+    waits: list[float] = []
+    rate = "rate_per_s = 0.1\nburst = 1"
+    world.write(extra='[monitor]\nping_to = "desk"', rate=rate)
+    with open_app(world.config) as app:
+        monkeypatch.setattr(app.stop, "wait", waits.append)
+        began = app.clock()
+        moment = [began]
+        monkeypatch.setattr(app, "clock", lambda: moment[0])
+        turn(app, "ping")
+        assert (len(world.receiver.requests), waits) == (1, [])
+        monkeypatch.setattr(
+            app.stop, "wait", lambda seconds: moment.append(moment.pop() + dt.timedelta(seconds=seconds))
+        )
+        turn(app, "ping")
+        assert len(world.receiver.requests) == 2
+        assert 9 < (moment[0] - began).total_seconds() < 11
+        monkeypatch.setattr("classifier.daemon.TURN_S", 1.0)
+        turn(app, "ping")
+        assert len(world.receiver.requests) == 2
+        assert "'desk' is not told how we are: it is tried too often" in caplog.text
+        monkeypatch.setattr(type(app.ledger), "turn", _fail)
+        turn(app, "ping")
+
+    assert len(world.receiver.requests) == 3
 
 
 def test_ping_says_each_time_something_new(world: World) -> None:

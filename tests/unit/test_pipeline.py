@@ -2,8 +2,9 @@
 
 import datetime as dt
 import json
-from dataclasses import dataclass, replace
-from typing import NoReturn
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
+from typing import NoReturn, cast
 
 import pytest
 from fakes import FakeClock, FakeInbox, FakeLedger, FakeSender
@@ -140,6 +141,27 @@ def test_a_fault_of_ours_with_one_alert_keeps_no_other_waiting(world: World) -> 
     assert dict(worded.files) == dict(decided.files) == {"rejected": 1, "scored": 1}
     assert world.ledger.audit().rejections == {"failed": 2}
     assert world.ledger.audit().messages == {}
+
+
+def test_a_file_that_cannot_be_tagged_does_not_take_its_batch_along(world: World) -> None:
+    """Texts are read in one go; when that fails, one by one."""
+
+    class Faulty(Model):
+        def tag_many(self, texts: Iterable[str | bytes | Article], *, threads: int = 1) -> list[Tags]:
+            raise ZeroDivisionError
+
+        def tag(self, text: str | bytes | Article) -> Tags:
+            if isinstance(text, Article) and text.title == "Choir Sings":
+                raise ZeroDivisionError
+            return Model.tag(self, text)
+
+    model = Faulty(**{field.name: getattr(world.model, field.name) for field in fields(Model) if field.init})
+    world.inbox.files = {"a.txt": ARTICLE, "b.txt": OFF_TOPIC}
+    judge = cast("Judge", world.ingest.judge)
+    report = replace(world.ingest, judge=replace(judge, model=model)).run()
+
+    assert dict(report.files) == {"scored": 1, "rejected": 1}
+    assert report.messages == 2
 
 
 @pytest.mark.parametrize("point", ["found", "read", "scored", "recorded"])

@@ -1,6 +1,7 @@
 """Stories: signatures that last, copies that are known again, towns that are kept apart, sentences that are new."""
 
 import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -11,8 +12,21 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from strategies import any_text, newsy_text
 
-from classifier import parse_article
-from classifier.stories import MAX_SENTENCES, N_BANDS, Candidate, Change, Signature, compare, find_story, sign
+from classifier import Article, parse_article
+from classifier.stories import (
+    MAX_SENTENCES,
+    N_BANDS,
+    Candidate,
+    Change,
+    Signature,
+    SignatureTable,
+    bands_of,
+    compare,
+    find_story,
+    may_tell_same,
+    sign,
+    sign_and_list,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 TITLE = "Yancheng pays for charging stations"
@@ -109,6 +123,41 @@ def test_signatures_are_bounded_and_symmetric(one: str, other: str) -> None:
     assert all(0 <= key < 2**63 for key in first.bands)
     assert first.similarity(second) == second.similarity(first)
     assert Signature(first.data) == first
+
+
+def _pairs() -> list[tuple[Article, Article]]:
+    """Return the pairs of texts by which stories were measured."""
+    rows = map(json.loads, (ROOT / "tests/data/stories.jsonl").read_text(encoding="utf-8").splitlines())
+    return [(parse_article(row["earlier"].encode()), parse_article(row["later"].encode())) for row in rows]
+
+
+def test_the_quick_look_never_misses_a_story() -> None:
+    """Where two texts are compared and tell one story, their lists of wording say that they may; mostly only there."""
+    articles = [article for pair in _pairs() for article in pair]
+    wordings = [sign_and_list(article)[1] for article in articles]
+    told, refused = 0, 0
+    for i, later in enumerate(articles):
+        others = [i, i ^ 1, (i * 7 + 3) % len(articles)]
+        for j, may in zip(others, may_tell_same(wordings[i], [wordings[j] for j in others]), strict=True):
+            is_told = compare(articles[j].full_text, later.full_text, is_same_source=True).relation != "different"
+            told += is_told
+            refused += not may
+            assert may or not is_told
+
+    assert told > len(articles)
+    assert refused > len(articles) // 2
+    assert may_tell_same(wordings[0], [b""]) == [True]
+
+
+def test_signatures_are_compared_many_at_once() -> None:
+    """A table says which share bands and how many, as the bands themselves do."""
+    signatures = [signature for pair in _pairs()[:40] for article in pair if (signature := sign(article)).data]
+    table = SignatureTable(signatures)
+    for signature in signatures:
+        shared = [len({*signature.bands} & {*other.bands}) for other in signatures]
+
+        assert table.sharing(signature) == [(i, count) for i, count in enumerate(shared) if count]
+    assert bands_of(signatures) == [list(signature.bands) for signature in signatures]
 
 
 # -- the same story or another ---------------------------------------------------------------------------------------

@@ -16,7 +16,20 @@ from classifier.payloads import FORMATS, Format
 from classifier.payloads.summaries import MAX_ADDED, News, Summary, parse_summary, summary_record
 from classifier.payloads.template import SAMPLES
 from classifier.payloads.text import clean
-from classifier.telling import COOLDOWN, Place, StoryBooks, Telling, Told, labels_told, make_telling, news
+from classifier.stories import Signature
+from classifier.telling import (
+    COOLDOWN,
+    Kin,
+    Place,
+    StoryBooks,
+    Telling,
+    Told,
+    apart,
+    is_overtaken,
+    labels_told,
+    make_telling,
+    news,
+)
 
 NOW = dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC)
 QUOTES = Evidence(quotes=(Quote("Wind parks get land.", 0, 9, 1.0),), terms=(), against=())
@@ -54,6 +67,37 @@ def test_news_is_told_and_nothing_else(where: Place, known: StoryBooks, kind: st
     assert (found and found.kind) == kind
 
 
+TEXT = (
+    "Pay\n\nThe mayor of Rizhao said operators of taxis receive a subsidy of 300 yuan for new charging piles beside the"
+    " road. Mr. Zang, who drives one of 790 taxis of the port, asked when the office on Haiqu Road would pay."
+)
+OTHER = "Choirs\n\nA choir of forty farmers sang in the new hall of the village on Sunday; tea was served after."
+
+
+@pytest.mark.parametrize(
+    ("text", "source", "story_id", "expected"),
+    [
+        pytest.param(TEXT + " More soon.", "b.txt", "other", True, id="alike"),
+        pytest.param(OTHER, "a.txt", "other", True, id="same-file"),
+        pytest.param(OTHER, "b.txt", "mine", True, id="same-story"),
+        pytest.param(OTHER, "b.txt", "other", False, id="nothing-to-do-with-it"),
+        pytest.param("", "b.txt", "other", False, id="without-a-text"),
+    ],
+)
+def test_a_story_is_overtaken_by_what_could_change_where_it_stands(
+    text: str, source: str, story_id: str, *, expected: bool
+) -> None:
+    """By a likeness, another version of the file, or more of its story; not by anything else, nor by nothing."""
+    mine = make_telling(parse_article(TEXT.encode(), "a.txt"))
+    newer = make_telling(parse_article((text or TEXT).encode(), source))
+    if not text:
+        newer = replace(newer, signature=Signature(b""))
+
+    assert is_overtaken([(mine, "mine")], [Kin(telling=newer, story_id=story_id)]) is expected
+    assert not is_overtaken([(mine, "mine")], [])
+    assert not is_overtaken([(None, None)], [Kin(telling=newer, story_id=story_id)])
+
+
 def test_another_endpoint_or_rule_has_not_been_told() -> None:
     """The cool-down is theirs alone."""
     known = books({"wind"})
@@ -76,6 +120,30 @@ def test_a_telling_gives_its_text_back(text: str) -> None:
 
     assert isinstance(telling, Telling)
     assert telling.text == article.full_text
+
+
+def test_a_batch_is_cut_where_two_may_tell_one_story() -> None:
+    """A copy, or another text of one source, comes into another part; what has no wording stands anywhere."""
+    port = "The port of Rizhao pays owners of taxis for chargers, said Ms. Liu of the transport office of Donggang."
+    hills = "Farmers in the hills of Lishui sell power of small dams to the grid at prices that the county sets anew."
+    given = [
+        make_telling(parse_article(f"{title}\n\n{text}".encode(), source))
+        for title, text, source in (
+            ("Port Pays", port, "a"),
+            ("Hills Sell", hills, "b"),
+            ("Note", "Nothing more.", "c"),
+            ("Port Pays Again", port, "d"),
+            ("Hills Sell Again", hills, "e"),
+            ("Another Note", "And nothing else.", "c"),
+            ("Last Note", "That is all.", "c"),
+        )
+    ]
+
+    parts = apart([None, *given[:3], None, *given[3:]])
+
+    assert [(part.start, part.stop) for part in parts] == [(0, 5), (5, 8), (8, 9)]
+    assert [(part.start, part.stop) for part in apart([])] == [(0, 0)]
+    assert [(part.start, part.stop) for part in apart([None, None])] == [(0, 2)]
 
 
 KINDS: tuple[Literal["report", "follow_up", "correction"], ...] = ("report", "follow_up", "correction")

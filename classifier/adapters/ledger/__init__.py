@@ -58,10 +58,10 @@ __all__ = ["SqlLedger", "check_url", "copy_ledger", "sqlite_file"]
 
 class SqlLedger:
     """
-    A `Ledger` in SQLite or another database that SQLAlchemy speaks to.
+    A `Ledger` in SQLite or PostgreSQL.
 
     Args:
-        url: ``sqlite:////path/to/file.db``, ``postgresql://user@host/name`` or any SQLAlchemy URL.
+        url: ``sqlite:////path/to/file.db`` or ``postgresql://user@host/name``.
         migrate: bring the tables to this version's schema; otherwise they must be there already.
         checkpoint: told of places inside transactions where a crash must lose nothing.
 
@@ -94,7 +94,7 @@ class SqlLedger:
             return recording.unrecorded(connection, files)
 
     def take(self, files: Sequence[FileVersion], now: dt.datetime, lease: dt.timedelta) -> Sequence[FileVersion]:
-        """Return those of *files* to work on, in the same order: without a verdict, and not taken by another daemon."""
+        """Return those of *files*, which `unrecorded` gave, to work on: no other daemon has taken them."""
         if not self._database.is_shared:
             return files
         with self._database.writing() as connection:
@@ -138,10 +138,24 @@ class SqlLedger:
 
     # -- what was told of which story --------------------------------------------------------------------------------
 
-    def kin(self, telling: Telling, since: dt.datetime) -> Sequence[Kin]:
-        """Return the tellings since then that share most bands with *telling*, and the last ones of the same source."""
+    def kin(self, given: Sequence[Telling], since: dt.datetime) -> Sequence[Sequence[Kin]]:
+        """Return for each the tellings since then that share most bands with it, and the last ones of its source."""
         with self._database.reading() as connection:
-            return tellings.kin(connection, telling, since)
+            return tellings.kin(connection, given, since)
+
+    def last_telling(self) -> int:
+        """Return a mark for `tellings_after`: everything recorded before this call is before it."""
+        if not self._database.is_shared:  # there are no others
+            return 0
+        with self._database.reading() as connection:
+            return tellings.last(connection)
+
+    def tellings_after(self, mark: int) -> Sequence[Kin]:
+        """Return the tellings recorded after *mark*, without their texts; none where there is one daemon only."""
+        if not self._database.is_shared:
+            return ()
+        with self._database.reading() as connection:
+            return tellings.after(connection, mark)
 
     def story(self, story_id: str, source: str) -> StoryBooks:
         """Return what is known of a story; *source* is not among the files it counts."""
@@ -213,6 +227,11 @@ class SqlLedger:
         """Return how many seconds *rate* keeps a due message of an endpoint waiting; None when none is due."""
         with self._database.reading() as connection:
             return deliveries.due_in_s(connection, endpoint_id, now, rate)
+
+    def turn(self, endpoint_id: str, now: dt.datetime, rate: Rate) -> float:
+        """Count a try that is no message's against *rate* and return 0; or return how many seconds it must wait."""
+        with self._database.writing() as connection:
+            return deliveries.turn(connection, endpoint_id, now, rate)
 
     def claim(self, endpoint_id: str, now: dt.datetime, lease: dt.timedelta, rate: Rate | None = None) -> Claim | None:
         """Take the message of one endpoint that has been due longest, if any, for the time of *lease*."""
@@ -332,15 +351,15 @@ class SqlLedger:
         self._checkpoint("pruned")
         return forgotten
 
-    def scan_ended(self, now: dt.datetime) -> None:
-        """Remember that the folder has been looked at to the end."""
+    def scan_ended(self, folder_name: str, now: dt.datetime) -> None:
+        """Remember that the folder of this name, which may be empty, has been looked at to the end."""
         with self._database.writing() as connection:
-            overviews.mark(connection, overviews.SCAN, now)
+            overviews.mark(connection, overviews.scan_mark(folder_name), now)
 
-    def overview(self, midnight: dt.datetime, week: dt.datetime) -> Overview:
-        """Return what happened since *midnight*, and since *week*."""
+    def overview(self, folder_name: str, midnight: dt.datetime, week: dt.datetime) -> Overview:
+        """Return what happened since *midnight*, and since *week*; and when the folder of this name was looked at."""
         with self._database.reading() as connection:
-            return overviews.overview(connection, midnight, week)
+            return overviews.overview(connection, folder_name, midnight, week)
 
     def audit(self) -> Audit:
         """Count everything and check that it adds up."""

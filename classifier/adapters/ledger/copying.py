@@ -84,7 +84,7 @@ def _copy(
         done += len(rows)
         on_rows(table.name, done, size)
     row_id = table.c.get("id")
-    if writing.dialect.name == "postgresql" and row_id is not None and isinstance(row_id.type, sa.BigInteger):
+    if writing.dialect.name == "postgresql" and row_id is not None and isinstance(row_id.type, sa.Integer):
         # The numbers came with the rows; the next one given must be a new one.
         last = sa.func.coalesce(sa.func.max(row_id), 0) + 1
         sequence = sa.func.pg_get_serial_sequence(table.name, "id")

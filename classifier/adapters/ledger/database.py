@@ -92,7 +92,9 @@ def check_url(url: str) -> sa.URL:
             how = "pip install 'policy-classifier[postgres]'"
             raise LedgerError(where, f"psycopg is needed and not installed; {how}") from error
         raise LedgerError(where, "no driver for this kind of database is installed") from error
-    if parsed.get_backend_name() == "sqlite":
+    if (kind := parsed.get_backend_name()) not in {"sqlite", "postgresql"}:
+        raise LedgerError(where, f"a ledger is kept in sqlite or postgresql, got {kind}")
+    if kind == "sqlite":
         name = parsed.database or ""
         if name in {"", ":memory:"} or "memory" in parsed.query.values() or "\0" in name or name.startswith("file:"):
             raise LedgerError(where, "a ledger needs a file, e.g. sqlite:///classifier.db: what is in memory is lost")
@@ -121,7 +123,7 @@ class Database:
     An open database with the tables of this version.
 
     Args:
-        url: ``sqlite:////path/to/file.db``, ``postgresql://user@host/name`` or any SQLAlchemy URL.
+        url: ``sqlite:////path/to/file.db`` or ``postgresql://user@host/name``.
         migrate: bring the tables to this version's schema; otherwise they must be there already.
         is_checked: False leaves the schema as it is, whatever it is.
         checkpoint: told of places where a crash must lose nothing.
@@ -216,8 +218,6 @@ class Database:
     def _open(self, *, create: bool) -> sa.Engine:
         if self.is_shared:
             return _postgres(self._url)
-        if self._url.get_backend_name() != "sqlite":
-            return sa.create_engine(self._url, pool_pre_ping=True)
         path = Path(self._url.database or "")
         wal = path.with_name(f"{path.name}-wal")
         if not _size(path) and _size(wal):

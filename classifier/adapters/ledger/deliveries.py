@@ -67,6 +67,16 @@ def claim(
     )
 
 
+def turn(connection: sa.Connection, endpoint_id: str, now: dt.datetime, rate: Rate) -> float:
+    """Count a try that is no message's against *rate* and return 0; or return how many seconds it must wait."""
+    used_until = _used_until(connection, endpoint_id, now)
+    if seconds := rate.wait_s(used_until, now):
+        return seconds
+    level = rate.count(used_until, now)
+    connection.execute(rates.update().where(rates.c.endpoint_id == endpoint_id).values(used_until=level))
+    return 0.0
+
+
 def _used_until(connection: sa.Connection, endpoint_id: str, now: dt.datetime) -> dt.datetime:
     """Return until when the rate of an endpoint is used up; nobody else tries it before this transaction ends."""
     mine = sa.select(rates.c.used_until).where(rates.c.endpoint_id == endpoint_id).with_for_update()

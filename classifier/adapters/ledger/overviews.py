@@ -5,7 +5,6 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import sqlalchemy as sa
 
-from classifier.adapters.ledger.books import newest_file_at
 from classifier.adapters.ledger.database import insert_new
 from classifier.adapters.ledger.schema import (
     UtcDateTime,
@@ -23,7 +22,6 @@ from classifier.adapters.ledger.silences import stories_named
 from classifier.status import Overview, RuleCounts
 from classifier.telling import StoryMember, StoryRow, ToldAlert
 
-SCAN = "scan"
 MAX_MEMBERS = 1_000  # articles of one story that are shown
 
 
@@ -33,8 +31,15 @@ def mark(connection: sa.Connection, name: str, at: dt.datetime) -> None:
     connection.execute(marks.update().where(marks.c.name == name).values(at=at))
 
 
-def overview(connection: sa.Connection, midnight: dt.datetime, week: dt.datetime) -> Overview:
-    """Return what happened since *midnight*, and since *week*."""
+def scan_mark(folder_name: str) -> str:
+    """Return what the end of a scan of a folder is called."""
+    return f"scan {folder_name}"
+
+
+def overview(connection: sa.Connection, folder_name: str, midnight: dt.datetime, week: dt.datetime) -> Overview:
+    """Return what happened since *midnight*, and since *week*; when the folder of this name was looked at."""
+    mine = files.c.path.startswith(f"{folder_name}/", autoescape=True) if folder_name else sa.true()
+    newest_file = sa.select(files.c.recorded_at).where(mine).order_by(files.c.recorded_at.desc()).limit(1)
     today = files.c.recorded_at >= midnight
     silent = (
         sa.select(articles.c.abstained, sa.func.count())
@@ -42,7 +47,7 @@ def overview(connection: sa.Connection, midnight: dt.datetime, week: dt.datetime
         .where(today & (files.c.state == "scored") & articles.c.story_id.is_(None))
         .group_by(articles.c.abstained)
     )
-    abstentions: dict[str | None, int] = dict(connection.execute(silent).tuples().all())
+    abstentions: dict[str | None, int] = dict(connection.execute(silent).all())
     newest = (
         sa.select(articles.c.model)
         .join(files, files.c.article_id == articles.c.id)
@@ -57,15 +62,15 @@ def overview(connection: sa.Connection, midnight: dt.datetime, week: dt.datetime
         .order_by(feedback.c.verdict)
     )
     return Overview(
-        scan_at=connection.scalar(sa.select(marks.c.at).where(marks.c.name == SCAN)),
-        newest_file_at=newest_file_at(connection),
+        scan_at=connection.scalar(sa.select(marks.c.at).where(marks.c.name == scan_mark(folder_name))),
+        newest_file_at=connection.scalar(newest_file),
         model=connection.scalar(newest),
         files=_counts(connection, files.c.state, today),
         rejections=_counts(connection, files.c.reason, today & files.c.reason.is_not(None)),
         abstentions={reason: count for reason, count in sorted(abstentions.items(), key=str) if reason is not None},
         untagged=abstentions.get(None, 0),
         rules=_rules(connection, midnight, week),
-        feedback=dict(connection.execute(said).tuples().all()),
+        feedback=dict(connection.execute(said).all()),
     )
 
 
@@ -121,9 +126,7 @@ def stories(connection: sa.Connection, since: dt.datetime, limit: int) -> Sequen
     found = connection.execute(recent).all()
     ids = [row.story_id for row in found]
     told = _story_counts(connection, ids)
-    titles = dict(
-        connection.execute(sa.select(articles.c.id, articles.c.title).where(articles.c.id.in_(ids))).tuples().all()
-    )
+    titles = dict(connection.execute(sa.select(articles.c.id, articles.c.title).where(articles.c.id.in_(ids))).all())
     return [
         StoryRow(
             id=row.story_id,
@@ -146,7 +149,7 @@ def _story_counts(connection: sa.Connection, ids: Sequence[str]) -> Mapping[str,
         query = sa.select(tellings.c.story_id, what)
         if other is not None:
             query = query.join(other, other.c.article_id == tellings.c.article_id)
-        return dict(connection.execute(query.where(mine).group_by(tellings.c.story_id)).tuples().all())
+        return dict(connection.execute(query.where(mine).group_by(tellings.c.story_id)).all())
 
     return {
         "articles": counted(sa.func.count()),

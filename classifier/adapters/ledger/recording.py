@@ -19,7 +19,7 @@ from classifier.adapters.ledger.schema import (
     outbox_row,
     storable,
 )
-from classifier.adapters.ledger.tellings import record_telling
+from classifier.adapters.ledger.tellings import record_tellings
 from classifier.alerts import tag_record
 from classifier.ports import Duplicate, FileState, FileVersion, Rejected, Scored, Verdict
 
@@ -58,8 +58,7 @@ def record(
     for table, values in rows.by_table.items():
         if values:
             connection.execute(table.insert(), values)
-    for verdict in rows.scored:
-        record_telling(connection, verdict, now)
+    record_tellings(connection, rows.scored, now)
     return states
 
 

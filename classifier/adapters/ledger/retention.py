@@ -12,6 +12,7 @@ from classifier.adapters.ledger.schema import (
     bands,
     file_claims,
     files,
+    fresh,
     held,
     matches,
     outbox,
@@ -107,5 +108,6 @@ def _forget_stories(connection: sa.Connection, before: dt.datetime) -> int:
     for row in rows:
         mine = bands.c.band.in_(Signature(row.signature).bands) & (bands.c.telling_id == row.id)
         connection.execute(bands.delete().where(mine))
+        connection.execute(fresh.delete().where(fresh.c.telling_id == row.id))
         connection.execute(tellings.delete().where(tellings.c.id == row.id))
     return len(rows) + connection.execute(told.delete().where(told.c.told_at < before)).rowcount

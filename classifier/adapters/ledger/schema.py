@@ -151,6 +151,7 @@ tellings = sa.Table(  # of the last weeks: what newer articles are compared with
     sa.Column("story_id", sa.String(64), nullable=False, index=True),
     sa.Column("source", AnyText, nullable=False),
     sa.Column("signature", sa.LargeBinary, nullable=False),
+    sa.Column("wording", sa.LargeBinary, nullable=False),
     sa.Column("packed", sa.LargeBinary, nullable=False),
     sa.Column("seen_at", UtcDateTime, nullable=False, index=True),
     sa.Index("ix_tellings_source", "source", "seen_at"),
@@ -163,6 +164,13 @@ bands = sa.Table(
     # No foreign key: each deleted telling would be looked for in the whole table. It is deleted by its bands instead.
     sa.Column("telling_id", sa.BigInteger, primary_key=True, autoincrement=False),
     sqlite_with_rowid=False,
+)
+
+fresh = sa.Table(  # tellings whose keys are not in `bands` yet
+    "fresh",
+    metadata,
+    sa.Column("telling_id", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("signature", sa.LargeBinary, nullable=False),
 )
 
 told = sa.Table(
@@ -222,8 +230,8 @@ feedback = sa.Table(  # what people said: never forgotten, never changed
     sa.Column("verdict", sa.String(8), nullable=False),
     sa.Column("label", sa.String(64)),  # NULL for an alert that is wrong in nobody knows which of its labels
     sa.Column("model", sa.Text, nullable=False),
-    sa.Column("note", sa.Text, nullable=False),
-    sa.Column("given_by", sa.Text, nullable=False),
+    sa.Column("note", AnyText, nullable=False),
+    sa.Column("given_by", AnyText, nullable=False),
     sa.Column("via", sa.String(16), nullable=False),
     sa.Column("given_at", UtcDateTime, nullable=False),
     sa.UniqueConstraint("submission_id", "position", name="uq_feedback_submission"),
@@ -232,7 +240,7 @@ feedback = sa.Table(  # what people said: never forgotten, never changed
 marks = sa.Table(  # when something happened last
     "marks",
     metadata,
-    sa.Column("name", sa.String(32), primary_key=True),
+    sa.Column("name", sa.String(80), primary_key=True),
     sa.Column("at", UtcDateTime, nullable=False),
 )
 

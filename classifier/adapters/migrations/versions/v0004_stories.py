@@ -20,6 +20,7 @@ def upgrade() -> None:
         sa.Column("story_id", sa.String(64), nullable=False),
         sa.Column("source", sa.Text, nullable=False),
         sa.Column("signature", sa.LargeBinary, nullable=False),
+        sa.Column("wording", sa.LargeBinary, nullable=False),
         sa.Column("packed", sa.LargeBinary, nullable=False),
         sa.Column("seen_at", sa.BigInteger, nullable=False),
     )
@@ -31,6 +32,11 @@ def upgrade() -> None:
         sa.Column("band", sa.BigInteger, primary_key=True, autoincrement=False),
         sa.Column("telling_id", sa.BigInteger, primary_key=True, autoincrement=False),
         sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "fresh",
+        sa.Column("telling_id", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("signature", sa.LargeBinary, nullable=False),
     )
     op.create_table(
         "told",

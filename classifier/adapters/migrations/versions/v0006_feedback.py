@@ -33,6 +33,6 @@ def upgrade() -> None:
     op.create_index("ix_feedback_article_id", "feedback", ["article_id"])
     op.create_table(
         "marks",
-        sa.Column("name", sa.String(32), primary_key=True),
+        sa.Column("name", sa.String(80), primary_key=True),
         sa.Column("at", sa.BigInteger, nullable=False),
     )
