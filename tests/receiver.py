@@ -64,7 +64,7 @@ class Receiver:
         self._server.server_close()
 
     def verified(self, first: int = 0) -> list[dict[str, Any]]:
-        """Return every envelope received, from the *first* on; raises when a signature is wrong, or five minutes old."""
+        """Return every envelope received, from the *first* on; raises when a signature is wrong or five minutes old."""
         webhook = Webhook(self.secret)
         return [webhook.verify(request.body, request.headers) for request in self.requests[first:]]
 
