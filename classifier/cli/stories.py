@@ -49,7 +49,7 @@ def list_command(config: Path, since: dt.datetime, limit: int, *, copies: bool, 
             continue
         click.echo(f"{row.id[:_SHORT]}  {row.last_at:%Y-%m-%d %H:%M}Z  {one_line(row.title) or '(no title)'}")
         seen = f"in {row.n_files} files" if row.n_files > 1 else "in one file"
-        click.echo(f"    {seen}; {row.n_alerts} alerts sent, {row.n_held} held")
+        click.echo(f"    {seen}; {row.n_alerts} alerts, {row.n_held} held")
     if not rows and not as_json:
         click.echo("no stories")
 

@@ -407,7 +407,7 @@ def test_w12_many_matches_for_one_slack_are_few_messages(
     clock: FakeClock, tmp_path: Path, small_training: Training
 ) -> None:
     """No burst beyond the rate limit, no 429, the rest one digest within the limits that counts what it leaves out."""
-    n = 1_000
+    n = 240
     ledger = SqlLedger(f"sqlite:///{tmp_path / 'ledger.db'}")
     desk = Desk(ledger, clock, small_training, format_name="slack")
     desk.endpoints = {"desk": {"at_most": "20/day"}}
@@ -424,8 +424,8 @@ def test_w12_many_matches_for_one_slack_are_few_messages(
             return Outcome(result=Result.REFUSED, status=429) if is_too_much else Outcome(result=Result.DELIVERED)
 
     desk.sender = Slack()
-    for start in range(0, n, 250):
-        desk.take(*range(start, start + 250))
+    for start in range(0, n, 120):
+        desk.take(*range(start, start + 120))
     n_told = ledger.audit().messages["pending"] + ledger.audit().aside
     alerts = desk.send(limit=limit)
     desk.at("2026-03-03T00:00:00")

@@ -82,11 +82,12 @@ def _fill(connection: sa.Connection) -> None:
 
 def _count_endpoints(connection: sa.Connection) -> None:
     """Make matches count what is held or put aside, where they count endpoints."""
-    tables = set(sa.inspect(connection).get_table_names()) & {"held", "aside"}
-    if "n_endpoints" in {column["name"] for column in sa.inspect(connection).get_columns("matches")}:
-        own = "{0}.article_id = matches.article_id AND {0}.rule_id = matches.rule_id"
-        counts = [f"(SELECT count(*) FROM {name} WHERE {own.format(name)})" for name in tables]  # noqa: S608 - ours
-        connection.execute(sa.text(f"UPDATE matches SET n_endpoints = n_messages + {' + '.join(counts)}"))  # noqa: S608
+    if "n_endpoints" not in {column["name"] for column in sa.inspect(connection).get_columns("matches")}:
+        return
+    of_match = "(SELECT count(*) FROM {0} WHERE {0}.article_id = matches.article_id AND {0}.rule_id = matches.rule_id)"
+    names = [name for name in ("held", "aside") if sa.inspect(connection).has_table(name)]
+    counts = " + ".join(of_match.format(name) for name in names)
+    connection.execute(sa.text(f"UPDATE matches SET n_endpoints = n_messages + {counts}"))  # noqa: S608 - ours
 
 
 def _content(connection: sa.Connection) -> dict[str, tuple[list[str], list[tuple[Any, ...]]]]:

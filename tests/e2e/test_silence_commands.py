@@ -82,6 +82,9 @@ def test_a_story_is_named_by_its_file_its_alert_or_its_id(config: Path, receiver
     ]
 
     assert [silence["story"] for silence in found] == [story_id] * 3
+    several = run("silence", "add", "-c", config, "--story", story_id[:3], "--for", "2w", "--reason", "x")
+
+    assert "can mean several stories; write more of the id" in " ".join(several.stderr.replace("│", " ").split())
     assert "nothing was held back" in run("silence", "held", "-c", config).stdout
 
 

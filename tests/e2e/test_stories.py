@@ -89,7 +89,7 @@ def test_a_story_is_shown_with_what_was_sent_and_what_was_held(rig: Rig, receive
     assert lines[5].endswith("Z  b.txt")
     assert lines[6:] == ["    Taxis Get Money", "    rule any, desk: held: told"]
     assert [json.loads(line)["files"] for line in as_json.stdout.splitlines()] == [["a.txt"], ["b.txt"]]
-    assert listed.stdout.splitlines()[1] == "    in 2 files; 1 alerts sent, 1 held"
+    assert listed.stdout.splitlines()[1] == "    in 2 files; 1 alerts, 1 held"
     assert run("story", "list", "-c", rig.config, "--since", "2999-01-01").stdout == "no stories\n"
     unknown = run("story", "show", "nothing", "-c", rig.config)
     assert (unknown.exit_code, "no story, or more than one, is called 'nothing'" in unknown.stderr) == (1, True)
@@ -109,7 +109,7 @@ def test_status_shows_one_screen(rig: Rig, receiver: Receiver) -> None:
     assert "today      1 scored; since 00:00, UTC" in well.stdout
     assert "feedback   " in well.stdout
     assert [line.split() for line in well.stdout.splitlines() if line.startswith(("any", "desk"))] == [
-        ["any", "1", "1", "1", "0"],
+        ["any", "1", "1", "1", "0", "0"],
         ["desk", "working", "0", "0", "0", "s", "ago"],
     ]
     assert max(map(len, well.stdout.splitlines())) <= 80

@@ -4,7 +4,7 @@ import datetime as dt
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
-from typing import cast
+from typing import NoReturn, cast
 
 import pytest
 from fakes import FakeClock, FakeInbox, FakeLedger, FakeSender
@@ -12,7 +12,8 @@ from fakes import FakeClock, FakeInbox, FakeLedger, FakeSender
 from classifier import Article, Match, Model, RuleSet, Tags, Training, parse_rules
 from classifier.delivery import Outcome, Result, RetryPolicy
 from classifier.errors import LedgerError
-from classifier.payloads import FORMATS
+from classifier.pace import Pace
+from classifier.payloads import FORMATS, Summary
 from classifier.pipeline import Deliver, Ingest, Judge
 from classifier.ports import Rejected
 
@@ -140,6 +141,27 @@ def test_a_file_that_cannot_be_tagged_does_not_take_its_batch_along(world: World
 
     assert dict(report.files) == {"scored": 1, "rejected": 1}
     assert report.messages == 2
+
+
+def test_a_fault_of_ours_with_one_alert_keeps_no_other_waiting(world: World) -> None:
+    """Neither while it is decided what becomes of it, nor while it is put into words."""
+
+    class Faulty(dict[str, Pace]):
+        def get(self, key: str, default: object = None) -> NoReturn:
+            raise ZeroDivisionError
+
+    def compose(summary: Summary) -> NoReturn:
+        raise ZeroDivisionError
+
+    broken = replace(FORMATS["standard"], compose=compose)
+    world.inbox.files = {"a.txt": ARTICLE, "b.txt": OFF_TOPIC}
+    worded = replace(world.ingest, formats={"desk": broken}).run()
+    world.inbox.files = {"c.txt": ARTICLE + b" More.", "d.txt": OFF_TOPIC + b" more"}
+    decided = replace(world.ingest, paces=Faulty()).run()
+
+    assert dict(worded.files) == dict(decided.files) == {"rejected": 1, "scored": 1}
+    assert world.ledger.audit().rejections == {"failed": 2}
+    assert world.ledger.audit().messages == {}
 
 
 @pytest.mark.parametrize("point", ["found", "read", "scored", "recorded"])

@@ -21,6 +21,7 @@ OVERVIEW = Overview(
     abstentions={"off_topic": 2},
     untagged=1,
     rules={},
+    waiting=0,
     feedback={},
 )
 QUIET = Status(
@@ -159,7 +160,7 @@ def test_the_record_holds_everything() -> None:
     assert record["at"] == "2026-01-02T07:04:05Z"
     assert record["today_since"] == "2026-01-01T16:00:00Z"
     assert (record["is_well"], record["is_quiet"], record["held_back"]) == (True, True, {"silences in force": 2})
-    assert record["rules"] == [{"rule": "r", "today": 0, "week": 3, "sent": 3, "held": 0}]
+    assert record["rules"] == [{"rule": "r", "today": 0, "week": 3, "sent": 3, "digests": 0, "held": 0}]
     assert record["endpoints"] == [
         {
             "endpoint": "desk",

@@ -73,7 +73,7 @@ def due(connection: sa.Connection, endpoint_id: str, now: dt.datetime, limit: in
 def close(connection: sa.Connection, digest: DueDigest, message: Message, now: dt.datetime) -> bool:
     """Put *message* into the outbox and its alerts into it; False, and nothing stored, when others were at it."""
     which = _is_due(digest.endpoint_id, digest.at) & (aside.c.id <= digest.last_id)
-    ids = list(connection.scalars(sa.select(aside.c.id).where(which).with_for_update()))
+    ids = list(connection.scalars(sa.select(aside.c.id).where(which).order_by(aside.c.id).with_for_update()))
     if len(ids) != digest.n_alerts:  # another one has made a digest of them, or more have come
         return False
     connection.execute(outbox.insert(), outbox_row(message, None, now))

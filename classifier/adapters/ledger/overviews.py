@@ -70,6 +70,7 @@ def overview(connection: sa.Connection, folder_name: str, midnight: dt.datetime,
         abstentions={reason: count for reason, count in sorted(abstentions.items(), key=str) if reason is not None},
         untagged=abstentions.get(None, 0),
         rules=_rules(connection, midnight, week),
+        waiting=connection.scalar(sa.select(sa.func.count()).where(aside.c.message_id.is_(None))) or 0,
         feedback=dict(connection.execute(said).all()),
     )
 
@@ -92,10 +93,7 @@ def _rules(connection: sa.Connection, midnight: dt.datetime, week: dt.datetime) 
         .group_by(matches.c.rule_id)
         .order_by(matches.c.rule_id)
     )
-    kept_back = sa.select(held.c.rule_id, sa.func.count()).where(held.c.created_at >= week).group_by(held.c.rule_id)
-    n_held: dict[str, int] = dict(connection.execute(kept_back).tuples().all())
-    put_aside = sa.select(aside.c.rule_id, sa.func.count()).where(aside.c.created_at >= week).group_by(aside.c.rule_id)
-    n_aside: dict[str, int] = dict(connection.execute(put_aside).tuples().all())
+    n_held, n_aside = (_since(connection, table, week) for table in (held, aside))
     return {
         row.rule_id: RuleCounts(
             today=int(row.today),
@@ -106,6 +104,12 @@ def _rules(connection: sa.Connection, midnight: dt.datetime, week: dt.datetime) 
         )
         for row in connection.execute(met)
     }
+
+
+def _since(connection: sa.Connection, table: sa.Table, week: dt.datetime) -> dict[str, int]:
+    """Count the rows of a table by rule."""
+    counts = sa.select(table.c.rule_id, sa.func.count()).where(table.c.created_at >= week).group_by(table.c.rule_id)
+    return dict(connection.execute(counts).all())
 
 
 # -- stories ---------------------------------------------------------------------------------------------------------
