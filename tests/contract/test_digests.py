@@ -493,7 +493,7 @@ def test_u11_two_at_once_make_one_digest(
 
     class Slow(Digests):
         def _message(self, *arguments: Any) -> Any:
-            barrier.wait(20)  # both have looked, none has written
+            barrier.wait(60)  # both have looked, none has written
             return super()._message(*arguments)
 
     threads = [
@@ -503,7 +503,7 @@ def test_u11_two_at_once_make_one_digest(
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(90)
 
     assert sorted(results) == [False, True]
     assert kinds(desk.send()) == ["digest 2"]
