@@ -229,6 +229,18 @@ def answering_at_once(reply: bytes) -> Behaviour:
     return behave
 
 
+def talking_no_tls(reply: bytes) -> Behaviour:
+    """Return a behaviour that sends *reply* after the first bytes, and what is no TLS after the next."""
+
+    def behave(receiver: FaultReceiver, connection: Connection) -> None:
+        receiver.requests.append(_some(connection))
+        connection.sendall(reply)
+        _some(connection)
+        connection.sendall(b"this is no TLS\r\n")
+
+    return behave
+
+
 def endless(first: bytes, data: bytes) -> Behaviour:
     """Return a behaviour that sends *first*, then *data* as fast as it goes."""
 

@@ -425,7 +425,7 @@ def test_x4_a_proxy_is_not_asked_for_what_is_blocked_by_itself(url: str, detail:
         (faults.close_before_reading, Result.UNREACHABLE, "no answer that makes sense"),
         (faults.reset_before_reading, Result.UNREACHABLE, "no "),  # connection or answer, by when it comes
         (faults.never_read, Result.TIMEOUT, "within the total timeout"),
-        (faults.endless(head("200 OK"), b"no TLS"), Result.TLS_FAILED, "no trusted TLS connection"),
+        (faults.talking_no_tls(head("200 OK")), Result.TLS_FAILED, "no trusted TLS connection"),
     ],
     ids=["password", "redirect", "no-http", "flood", "closes", "resets", "silence", "no-receiver"],
 )
