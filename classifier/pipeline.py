@@ -159,7 +159,7 @@ class Judge:
             matches=matches,
             summaries=tuple(self._summaries(article, tags, matches, now)) if matches else (),
             messages=(),
-            telling=make_telling(article) if any(tags) else None,
+            telling=make_telling(article) if matches else None,  # nobody hears of the others: half the work is saved
         )
 
     def _summaries(self, article: Article, tags: Tags, matches: Sequence[Match], now: dt.datetime) -> Iterator[Summary]:
@@ -414,7 +414,7 @@ class Ingest:
             for plan in plans
             if _is_known(plan.way)
         }
-        story_id = where.story_id if scored.telling else None
+        story_id = where.story_id if any(scored.tags) else None
         return _Planned(replace(scored, story_id=story_id, told=told), plans)
 
     def _plans(

@@ -179,7 +179,7 @@ class Scored:
 
     Attributes:
         summaries: what there is to say about each of the matches.
-        telling: the article as a telling of its story; None for one without tags, which nobody is told of.
+        telling: the article as a telling of its story; None for one that meets no rule, which nobody is told of.
         story_id: of the article that told the story first; known when *messages* are.
         told: by rule and endpoint, the labels that have been told of the story once *messages* are sent.
         held: what nobody is told of.

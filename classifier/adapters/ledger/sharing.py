@@ -34,7 +34,10 @@ def take(
         where=is_free,
     ).returning(file_claims.c.path)
     taken = set(connection.scalars(mine))
-    return unrecorded(connection, [version for version in versions if storable(version.path) in taken])
+    new = unrecorded(connection, [version for version in versions if storable(version.path) in taken])
+    if recorded := taken - {storable(version.path) for version in new}:  # by somebody else, since they were looked up
+        release(connection, owner, sorted(recorded))
+    return new
 
 
 def release(connection: sa.Connection, owner: str, paths: Sequence[str] | None = None) -> None:
