@@ -2,11 +2,11 @@
 How fast `classifier once` takes files in, and what that costs when the ledger is full. Run: ``make bench-once``.
 
 The files: pages of 3 kB, no two alike, as alike as real articles of that length are (see `pages`); 88 of 100 get tags,
-10 of 100 are copies of an earlier page, and 10 of 100 meet a rule. They are read, decoded, cleaned, scored; where a rule
-is met, explained, compared with the stories of the last month and put into words; and recorded durably. Deliveries are left out. The lines say how long 20,000 new files take with nothing, 100,000 and
-1,000,000 files recorded before, the last 100,000 of them within the month; what all but the model and the stories
-allows; and how long a look at a folder of 200,000 recorded files takes, the first one of a new process and the later
-ones.
+10 of 100 are copies of an earlier page, and 10 of 100 meet a rule. They are read, decoded, cleaned, scored; where a
+rule is met, explained, compared with the stories of the last month and put into words; and recorded durably. Deliveries
+are left out. The lines say how long 20,000 new files take with nothing, 100,000 and 1,000,000 files recorded before,
+the last 100,000 of them within the month; what all but the model and the stories allows; and how long a look at a
+folder of 200,000 recorded files takes, the first one of a new process and the later ones.
 
 What each step gave, in microseconds of one core per file (virtual machine of two cores, shared with other work;
 Python 3.11, November 2026; before and after in one run or by turns):
