@@ -28,10 +28,10 @@ Python 3.11, November 2026; before and after in one run or by turns):
 Signing, comparing and filing were then left out for articles that meet no rule, of which nobody is told: 20,000 files
 went from 538 a second to 1,104 and, with the disk's caches warm, 1,391; with 100,000 recorded before 1,281, with
 1,000,000 1,082 (the indices no longer fit SQLite's cache); 154 MB in the main process and 287 MB in the largest worker
-whatever the ledger holds. Of 1.35 ms of CPU per file 0.3 are the start of the workers, 1.6 s each, most of it numba and
-its tables: a million files would not notice. Without scoring it is 0.6 ms: looking, reading, moving between processes,
-logging and recording. Of the rest parsing is 0.2 ms, explaining 0.33 (3.3 for each of the tenth that meets a rule,
-everything that is said of it included), signing 0.07, tagging 0.02.
+whatever the ledger holds. Of 1.35 ms of CPU per file some 0.2 are the start of the workers, 1.6 s each, most of it
+numba and its tables: a million files would not notice. Without scoring it is 0.6 ms: looking, reading, moving between
+processes, logging and recording. Of the rest parsing is 0.2 ms, explaining 0.33 (3.3 for each of the tenth that meets
+a rule, everything that is said of it included), signing 0.07, tagging 0.02.
 """
 
 import argparse

@@ -7,15 +7,13 @@ one receiver on loopback, and which are enabled when the last file is recorded. 
 commit. Files are counted from the first record to the last, deliveries from the first try to the last, both by the
 ledger's own times; every run ends with an audit.
 
-What it gave, scaled down to 2,000 files (virtual machine of two cores that daemons, database and receiver share with
-other work, 20 to 30 processes of which waited for a core all the time; Python 3.11, PostgreSQL 18, November 2026):
+What it gave, scaled down to 4,000 files (virtual machine of two cores that daemons, database and receiver share, with
+other work beside the second run; Python 3.11, PostgreSQL 18, November 2026):
 
-    1 workers: 2000 files, 36 files/s; 840 deliveries, 53 deliveries/s; 32 s of processor time in the daemons
-    2 workers: 2000 files, 44 files/s; 840 deliveries, 86 deliveries/s; 39 s of processor time in the daemons
+    1 workers: 4000 files, 610 files/s; 1720 deliveries, 136 deliveries/s; 20 s of processor time in the daemons
+    2 workers: 4000 files, 494 files/s; 1720 deliveries, 173 deliveries/s; 27 s of processor time in the daemons
 
-Four daemons had no core to win there, and did less than two. The processor time, of which the start of each daemon is
-some seven seconds, says more: 12 ms for a file with what is sent because of it. Not measured: 100,000 files on an idle
-machine with a core for each.
+Two daemons have no core to win there. Not measured: 100,000 files, four daemons, machines with a core for each.
 """
 
 import argparse
