@@ -2,7 +2,8 @@
 What runs: the settings in force with everything built from them, and how others take their place.
 
 Keeps: settings, model and the jobs built from them are one value, `Work`, exchanged as a whole or not at all, so that
-no file and no message ever sees half of a change.
+no file and no message ever sees half of a change. Longer than most modules because every job reads that value, and
+reloading has to know of every job.
 """
 
 import datetime as dt

@@ -9,7 +9,7 @@ The jobs of the daemon, over ports.
 
 The functions here order calls; what to do is decided by the values they pass along.
 A crash between any two calls loses nothing: a file without a verdict is found again, a message without a settlement
-becomes due again.
+becomes due again. Longer than most modules because the order of calls is what a crash tests: it stands in one place.
 """
 
 import datetime as dt
@@ -75,7 +75,6 @@ LOOK_AGAIN = dt.timedelta(seconds=5)  # in a backlog, what has come meanwhile wa
 BATCH_FILES = 100  # recorded in one transaction: the disk is waited for once per batch
 MAX_IN_DIGEST = 200  # alerts that a digest can show; of more it shows the strongest and counts the others
 BATCH_BYTES = 1_000_000  # a batch with more than this is full: what is in memory stays bounded
-_FAILED = "this program failed on it, {}; please report it"
 
 
 @dataclass(slots=True)
@@ -132,7 +131,7 @@ class Judge:
         except ArticleError as error:
             return Rejected(reason=error.reason, detail=error.detail)
         except Exception as error:  # noqa: BLE001 - a fault of ours with one file must not keep all others waiting
-            return Rejected(reason="failed", detail=_FAILED.format(type(error).__name__))
+            return _failed(error)
 
     def _tagged(self, articles: Sequence[Article]) -> Sequence[Tags | None]:
         """Return the tags of all, read in one go; None for each where that fails: then they are read one by one."""
@@ -147,7 +146,7 @@ class Judge:
             scored = self._score(article, self.model.tag(article) if tags is None else tags, now)
             return replace(scored, took_s=so_far_s + self.stopwatch() - began_s)
         except Exception as error:  # noqa: BLE001 - as above
-            return Rejected(reason="failed", detail=_FAILED.format(type(error).__name__))
+            return _failed(error)
 
     def _score(self, article: Article, tags: Tags, now: dt.datetime) -> Scored:
         matches = self.rules.match(article, tags, now)
@@ -351,9 +350,8 @@ class Ingest:
     def _in_words(self, verdicts: Sequence[tuple[FileVersion, Verdict]]) -> Sequence[tuple[FileVersion, Verdict]]:
         """Return the verdicts with what is to be sent, as many as are of different stories."""
         now = self.clock()
-        is_asked = any(isinstance(verdict, Scored) and verdict.matches for _, verdict in verdicts)
-        silences = self.ledger.silences(now) if is_asked else ()
         told = [telling for _, verdict in verdicts if (telling := _telling(verdict))]
+        silences = self.ledger.silences(now) if told else ()
         kin = iter(self.ledger.kin(told, now - self.story_window) if told else ())
         ready: list[tuple[FileVersion, Verdict | _Planned]] = []
         stories: set[str] = set()
@@ -401,14 +399,14 @@ class Ingest:
     ) -> "_Planned | Rejected":
         """Return *scored* with its story, and what becomes of each alert as far as that depends on it alone."""
         books = StoryBooks(told={})
-        if scored.matches and scored.telling and where.story_id != scored.article.id:  # nobody knows a new story
+        if scored.telling and where.story_id != scored.article.id:  # nobody knows a new story
             books = self.ledger.story(where.story_id, scored.telling.source)
         lay = dt.timedelta(microseconds=(now.timestamp() * 1e9 - file.ctime_ns) // 1_000)
         is_late = self.catch_up is not None and lay > self.catch_up
         try:
             plans = tuple(self._plans(scored, where, books, silences, now, is_late=is_late))
         except Exception as error:  # noqa: BLE001 - as in the judge
-            return Rejected(reason="failed", detail=_FAILED.format(type(error).__name__))
+            return _failed(error)
         told = {
             (plan.match.rule.id, plan.endpoint_id): labels_told(books, plan.summary, plan.endpoint_id)
             for plan in plans
@@ -443,8 +441,7 @@ class Ingest:
                     is_late=is_late,
                     now=now,
                 )
-                number = message_id(scored.article.id, match.rule.id, endpoint)
-                yield Plan(match, replace(summary, news=added, id=number), endpoint, way)
+                yield Plan(match, replace(summary, news=added), endpoint, way)
 
     def _worded(
         self, verdicts: "Sequence[tuple[FileVersion, Verdict | _Planned]]"
@@ -459,8 +456,7 @@ class Ingest:
                 try:
                     found.append((file, self._told(verdict.scored, plans)))
                 except Exception as error:  # noqa: BLE001 - as in the judge
-                    failed = Rejected(reason="failed", detail=_FAILED.format(type(error).__name__))
-                    found.append((file, failed))
+                    found.append((file, _failed(error)))
             else:
                 found.append((file, verdict))
         return found
@@ -469,14 +465,16 @@ class Ingest:
         messages, aside, held = [], [], []
         for plan in plans:
             rule_id, endpoint_id = plan.match.rule.id, plan.endpoint_id
+            alert_id = message_id(scored.article.id, rule_id, endpoint_id)
+            summary = replace(plan.summary, id=alert_id)
             match plan.way:
                 case Send(not_before):
                     messages.append(
                         Message(
-                            id=message_id(scored.article.id, rule_id, endpoint_id),
+                            id=alert_id,
                             endpoint_id=endpoint_id,
                             rule_id=rule_id,
-                            body=self.formats.get(endpoint_id, STANDARD).render_summary(plan.summary),
+                            body=self.formats.get(endpoint_id, STANDARD).render_summary(summary),
                             not_before=not_before,
                         )
                     )
@@ -485,7 +483,7 @@ class Ingest:
                         Aside(
                             rule_id=rule_id,
                             endpoint_id=endpoint_id,
-                            summary=plan.summary,
+                            summary=summary,
                             due_at=due_at,
                             reason=why,
                         )
@@ -495,6 +493,10 @@ class Ingest:
                     number = silence.id if silence else None
                     held.append(Held(rule_id=rule_id, endpoint_id=endpoint_id, reason=reason, silence_id=number))
         return replace(scored, messages=tuple(messages), aside=tuple(aside), held=tuple(held))
+
+
+def _failed(error: Exception) -> Rejected:
+    return Rejected(reason="failed", detail=f"this program failed on it, {type(error).__name__}; please report it")
 
 
 def _telling(verdict: Verdict) -> Telling | None:
@@ -509,7 +511,7 @@ def _placed(scored: Scored, kin: Sequence[Kin]) -> Place | Rejected:
     try:
         return place(scored.telling, kin) if scored.telling else Place(story_id=scored.article.id)
     except Exception as error:  # noqa: BLE001 - as in the judge
-        return Rejected(reason="failed", detail=_FAILED.format(type(error).__name__))
+        return _failed(error)
 
 
 @dataclass(frozen=True, slots=True)

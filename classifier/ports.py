@@ -3,6 +3,7 @@ What the pipeline needs from the outside world: a folder, a ledger, a network.
 
 Every instant is aware and in UTC. Implementations may be called from several threads at once.
 `tests/fakes.py` implements all three in memory; the contract tests run over the fakes and the real adapters alike.
+Longer than most modules because it is all that passes between core and edge: values and promises, no code.
 """
 
 import datetime as dt

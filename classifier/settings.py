@@ -3,7 +3,7 @@ The settings file: TOML in, checked values out, every fault at once.
 
 Hides: pydantic and TOML. Unknown keys are faults, so a misspelt one is never silently ignored.
 Addresses and secrets can stand in the file, in the environment (``url_env``) or in files of their own (``url_file``);
-no message repeats them.
+no message repeats them. Longer than most modules because every key stands with its type, default, bounds and meaning.
 """
 
 import contextlib
@@ -701,10 +701,10 @@ class _Place(NamedTuple):
     problems: list[Problem]
 
 
-def _look_up(name: str, given: str | None, variable: str | None, file: Path | None, place: _Place) -> str:
+def _look_up(name: str, given: SecretStr | None, variable: str | None, file: Path | None, place: _Place) -> str:
     """Return what was given, what a variable holds, or what a file does, without the blanks around it."""
     if given is not None:
-        value, key, source = given, name, "it"
+        value, key, source = given.get_secret_value(), name, "it"
     elif variable is not None:
         value, key = place.environment.get(variable, ""), f"{name}_env"
         source = f"the environment variable {variable}"
@@ -726,7 +726,7 @@ def _look_up(name: str, given: str | None, variable: str | None, file: Path | No
 
 
 def _ledger_url(ledger: LedgerSettings, base: Path, environment: Mapping[str, str], problems: list[Problem]) -> str:
-    given = ledger.url if ledger.url_env is None and ledger.url_file is None else None
+    given = SecretStr(ledger.url) if ledger.url_env is None and ledger.url_file is None else None
     place = _Place("ledger", base, environment, problems)
     return _absolute_sqlite(_look_up("url", given, ledger.url_env, ledger.url_file, place), base)
 
@@ -734,28 +734,24 @@ def _ledger_url(ledger: LedgerSettings, base: Path, environment: Mapping[str, st
 def _feedback_keys(
     feedback: FeedbackSettings, base: Path, environment: Mapping[str, str], problems: list[Problem]
 ) -> tuple[bytes, ...]:
-    given = feedback.secret.get_secret_value() if feedback.secret is not None else None
     place = _Place("feedback", base, environment, problems)
-    secrets = _look_up("secret", given, feedback.secret_env, feedback.secret_file, place)
+    secrets = _look_up("secret", feedback.secret, feedback.secret_env, feedback.secret_file, place)
     return _keys(secrets, "feedback.secret", problems)
 
 
 def _receiver(
     endpoint: EndpointSettings, path: str, base: Path, environment: Mapping[str, str], problems: list[Problem]
 ) -> Receiver:
-    def look_up(name: str, given: SecretStr | None, variable: str | None, file: Path | None) -> str:
-        value = given.get_secret_value() if given is not None else None
-        return _look_up(name, value, variable, file, _Place(path, base, environment, problems))
-
+    place = _Place(path, base, environment, problems)
     allow = tuple(parse_allowed(item) for item in endpoint.allow)
-    url = look_up("url", endpoint.url, endpoint.url_env, endpoint.url_file)
+    url = _look_up("url", endpoint.url, endpoint.url_env, endpoint.url_file, place)
     if url and (fault := url_fault(url, allow)):
         problems.append(Problem(f"{path}.url", fault))
         url = ""
     if endpoint.proxy and url.lower().startswith("http:"):
         problems.append(Problem(f"{path}.proxy", "plain http does not go through a proxy; use https"))
     named = (endpoint.secret, endpoint.secret_env, endpoint.secret_file)
-    secrets = "" if named == (None, None, None) else look_up("secret", *named)
+    secrets = "" if named == (None, None, None) else _look_up("secret", *named, place)
     keys = _keys(secrets, f"{path}.secret", problems)
     ca_file = base / endpoint.ca_file if endpoint.ca_file else None
     if ca_file and (fault := _ca_fault(ca_file)):

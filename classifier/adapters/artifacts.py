@@ -10,6 +10,8 @@ and renamed.
 
 When the format changes: raise `FORMAT_VERSION`, keep reading the old one or let `ModelIncompatibleError` say how to go
 on, add the change to CHANGELOG under "Model", and put a folder of the old format into the tests.
+
+Longer than most modules because writing a format and checking it when it is read change together.
 """
 
 import errno
@@ -30,6 +32,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from classifier.disk import sync
 from classifier.errors import CorpusError, ModelCorruptError, ModelError, ModelIncompatibleError, ModelNotFoundError
 from classifier.features import WORDS, WORDS_AND_PAIRS, TermVectorizer
 from classifier.lexicon import Lexicon, parse_lexicon
@@ -283,11 +286,11 @@ def save_model(folder: Path, model: Model, pipeline: object, facts: Mapping[str,
             (draft / _MANIFEST).write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
             for path in (draft, *draft.iterdir()):
                 path.chmod(path.stat().st_mode & ~stat.S_IWOTH)  # else a careless umask makes what nobody may load
-                _sync(path)
+                sync(path)
             if folder.exists():
                 folder.rename(Path(scratch) / "old")
             draft.rename(folder)
-            _sync(folder.parent)
+            sync(folder.parent)
     except OSError as error:
         raise ModelError(folder, f"cannot be written: {error.strerror}") from error
 
@@ -497,11 +500,3 @@ def _check_arrays(path: Path, arrays: Mapping[str, Any], n_terms: int, n_labels:
     weights = checked["rows"][:, :n_labels] if "rows" in checked else checked["weights"]
     if not weights.any() or not checked.get("scales", weights).any():
         raise ModelCorruptError(path, "all weights are zero, so every text would get the same scores")
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -21,6 +21,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from classifier.disk import sync
 from classifier.errors import ArchiveError, MissingExtraError
 
 GROUP_ROWS = 10_000
@@ -191,7 +192,7 @@ class TableFolder:
                 stream.flush()
                 os.fsync(stream.fileno())
             draft.replace(self._path(name))
-            _sync(self._partial)
+            sync(self._partial)
 
     def finish(self, names: Collection[str]) -> None:
         """
@@ -205,11 +206,11 @@ class TableFolder:
             for path in self._partial.iterdir():
                 if path.name not in wanted:
                     path.unlink()
-            _sync(self._partial)
+            sync(self._partial)
             if self._output.exists():
                 self._output.rename(Path(scratch) / "old")
             self._partial.rename(self._output)
-            _sync(self._output.parent)
+            sync(self._output.parent)
 
     def scratch(self) -> Any:  # noqa: ANN401 - a binary file of the tempfile module
         """Return a file without a name on the output's disk; it is gone when it is closed."""
@@ -270,11 +271,3 @@ def _writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise ArchiveError(str(path), f"cannot be written: {error.strerror or error}") from error
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

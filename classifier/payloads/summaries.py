@@ -4,7 +4,8 @@ An alert as every format shows it, several of them as a digest, and how both get
 Hides: which characters and how much of an article may be shown, and what is left out first when there is no room.
 Keeps: a `Summary` is small, clean and holds nothing of the article but what is shown; it can be written to JSON and
 read back (`summary_record`, `parse_summary`), so a digest can be made of alerts recorded long ago. All that is not
-evidence is bounded so tightly that a summary without evidence fits into every format.
+evidence is bounded so tightly that a summary without evidence fits into every format. Longer than most modules because
+what is shown, how it gets shorter and how it is written down hold for the same few values.
 """
 
 import datetime as dt

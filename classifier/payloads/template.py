@@ -12,6 +12,8 @@ most `MAX_STEPS` turns in all, and no value grows beyond `MAX_CHARS`.
 
 Should a template fail all the same with a real alert, that alert goes out as the standard JSON with the reason in
 ``fault``: whoever gets it will notice, and nothing is lost.
+
+Longer than most modules because what a template may do, and the samples that show it does no more, belong together.
 """
 
 import datetime as dt
