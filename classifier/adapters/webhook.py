@@ -8,7 +8,8 @@ Two things httpx does not do by itself live in the network backend below it (htt
 the name is resolved once per try, all answers are vetted, and the connection goes to a vetted address, so nothing can
 change in between, while the Host header and the name checked in the certificate stay those of the URL; and every
 single read and write gets no more than what is left of one wall-clock deadline, so a receiver that drips bytes cannot
-hold us. Deadline and outcomes are in one module, longer than most, because each is there for the other; nothing of a reply's body is read.
+hold us. Deadline and outcomes are in one module, longer than most, because each is there for the other; nothing of a
+reply's body is read.
 """
 
 import contextlib
