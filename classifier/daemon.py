@@ -12,7 +12,7 @@ import secrets
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -291,11 +291,7 @@ class Daemon:
 
     def _work_again(self) -> tuple[Work, Mapping[str, _Leaving], Changes]:
         """Return what the settings file, as it is now, comes to, the endpoints it leaves, and an eye on its files."""
-        changes = Changes(self.changes.paths)  # before the files are read: what changes meanwhile is seen afterwards
-        checked, model = self.check(self.checked.path)
-        if not set(watched_files(checked)) <= set(changes.paths):
-            changes = Changes(watched_files(checked))
-            checked, model = self.check(self.checked.path)
+        checked, model, changes = read_watched(self.checked.path, self.check, self.changes.paths)
         before = self.checked.settings
         problems = tuple(
             Problem(table, "cannot change while the daemon runs; restart it, or take the change back")
@@ -327,7 +323,7 @@ class Daemon:
         )
 
     def _took_over(self, changes: Changes) -> None:
-        self.changes = changes.upon(watched_files(self.checked))
+        self.changes = changes
         self.monitor.uses(self.model.name, self.model.id)
         self.health.keep([*self.jobs(), RELOAD])
 
@@ -436,11 +432,42 @@ class Daemon:
             yield
 
 
-def watched_files(checked: CheckedSettings) -> tuple[Path, ...]:
+def read_watched(
+    path: Path, check: Callable[[Path], tuple[CheckedSettings, Model]], expected: Iterable[Path] = ()
+) -> tuple[CheckedSettings, Model, Changes]:
+    """
+    Read the settings and their model, with an eye on every file of theirs that was taken before the file was read.
+
+    So a change that comes while they are read is told by the eye afterwards. Which files there are is known only when
+    they have been read: when not all were *expected*, they are read a second time.
+
+    Args:
+        path: of the settings, absolute.
+        check: reads a settings file and the model it names.
+        expected: files that they are likely to be read from.
+
+    Raises:
+        ConfigError: from *check*.
+        ModelError: from *check*.
+    """
+    changes = Changes({path, _manifest(None), *expected})
+    checked, model = check(path)
+    if not set(_files(checked)) <= set(changes.paths):
+        # Should they name yet another file this time, they have changed since the first look, which this eye tells too.
+        changes = changes.upon(_files(checked))
+        checked, model = check(path)
+    return checked, model, changes.upon(_files(checked))
+
+
+def _files(checked: CheckedSettings) -> tuple[Path, ...]:
     """Return the files that settings and model were read from."""
     named = checked.settings.model.path
-    folder = checked.path.parent / named if named else bundled("models", BUNDLED_MODEL)
-    return (*checked.files, folder / "manifest.json")
+    return (*checked.files, _manifest(checked.path.parent / named if named else None))
+
+
+def _manifest(folder: Path | None) -> Path:
+    """Return the file of a model folder, or of the bundled one, that is written anew with every model put there."""
+    return (folder or bundled("models", BUNDLED_MODEL)) / "manifest.json"
 
 
 def stray_messages(ledger: SqlLedger, endpoint_ids: Sequence[str]) -> dict[str, int]:

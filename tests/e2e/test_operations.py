@@ -28,6 +28,7 @@ from receiver import Receiver
 from standardwebhooks import Webhook
 
 from classifier import ClassifierError, LedgerError, Model, Training, load_model, parse_article, save_model
+from classifier import app as app_module
 from classifier.app import open_app
 from classifier.daemon import Daemon
 from classifier.delivery import EndpointState, disabled, enabled
@@ -356,6 +357,62 @@ def test_r1_a_file_that_is_newly_named_is_read_when_it_is_looked_at(world: World
         turn(app, "settings")
 
         assert [receiver.keys for receiver in app.checked.receivers] == [(bytes(range(32)),)]
+
+
+OTHER_SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
+
+
+def _name_secret(world: World, name: str) -> None:
+    """Have the settings take the secret from a file."""
+    world.write(world.text().replace(f'secret = "{world.receiver.secret}"', f'secret_file = "{name}"'))
+
+
+_EDITS: dict[str, Callable[[World], object]] = {
+    "nothing": lambda _world: None,
+    "the secret": lambda world: (world.folder / "secret").write_text(OTHER_SECRET),
+    "the model": lambda world: world.save(world.other_model()),
+    "the name of the secret's file": lambda world: _name_secret(world, "newer"),
+    "the newer secret": lambda world: (world.folder / "newer").write_text(OTHER_SECRET),
+}
+
+
+@pytest.mark.parametrize(
+    "edits",
+    [
+        ("the secret",),
+        ("nothing", "the secret"),
+        ("the model",),
+        ("nothing", "the model"),
+        ("the name of the secret's file", "the newer secret"),
+    ],
+    ids=", then ".join,
+)
+def test_r1_a_change_while_the_settings_are_read_at_the_start_is_not_missed(
+    world: World, monkeypatch: pytest.MonkeyPatch, edits: tuple[str, ...]
+) -> None:
+    """The first time they are read no file but their own is known; each edit comes when one more reading has ended."""
+    (world.folder / "secret").write_text(world.receiver.secret)
+    (world.folder / "newer").write_text(world.receiver.secret)
+    _name_secret(world, "secret")
+    left = list(edits)
+    check = app_module._check
+
+    def check_slowly(path: Path) -> tuple[Any, Model]:
+        found = check(path)
+        if left:
+            _EDITS[left.pop(0)](world)
+        return found
+
+    monkeypatch.setattr(app_module, "_check", check_slowly)
+    with open_app(world.config) as app:
+        turn(app, "settings")
+        turn(app, "settings")
+
+        assert left == []
+        if edits[-1] == "the model":
+            assert app.model.id == "0ther"
+        else:
+            assert [receiver.keys for receiver in app.checked.receivers] == [(bytes(range(32)),)]
 
 
 def test_r3_times_of_retries_outlive_a_reload(world: World) -> None:
