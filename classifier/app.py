@@ -192,7 +192,7 @@ def open_app(path: Path | str) -> Iterator[Daemon]:
         def build(checked: CheckedSettings, model: Model, leaving: Sequence[Receiver] = ()) -> Work:
             retired = threading.Event()
             delivery = checked.settings.delivery
-            formats = {item.id: item.format for item in checked.receivers}
+            formats = {item.id: item.format for item in (*checked.receivers, *leaving)}
 
             def should_stop() -> bool:
                 return stop.is_set() or retired.is_set()

@@ -320,10 +320,12 @@ class Queue:
     Attributes:
         pending: messages neither delivered nor dead.
         oldest_due_s: for how many seconds the message due longest has been due; 0 when none is due.
+        aside: alerts that wait for a digest.
     """
 
     pending: int = 0
     oldest_due_s: float = 0.0
+    aside: int = 0
 
 
 Follow = Callable[

@@ -250,6 +250,29 @@ def test_r3_what_waits_for_a_removed_endpoint_is_sent_to_where_it_was(
     assert world.receiver.secret.encode() not in (world.folder / "classifier.db").read_bytes()
 
 
+def test_r3_a_removed_endpoint_still_gets_its_digest(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At its time and in its own format, though no message waits until then."""
+    world.write(rules=f'{RULES}digest = "every 24h"\n', rate='format = "slack"')
+    with open_app(world.config) as app:
+        world.drop()
+        turn(app, "scan")
+        turn(app, "scan")
+        assert app.ledger.audit().aside == 1
+        world.write(rules="", endpoints="")
+        assert app.reload()
+        monkeypatch.setattr(app, "_leaving", {name: replace(item, until=0.0) for name, item in app._leaving.items()})
+        turn(app, "deliver desk")
+        assert "deliver desk" in app.jobs()
+        assert world.receiver.requests == []
+        with sqlite3.connect(world.folder / "classifier.db") as connection:  # as if the time had come
+            connection.execute("UPDATE aside SET due_at = 0")
+        turn(app, "deliver desk")
+        assert "deliver desk" not in app.jobs()
+
+    [digest] = world.receiver.requests
+    assert json.loads(digest.body)["blocks"]
+
+
 def test_r3_what_is_at_hand_when_an_endpoint_is_removed_is_not_lost(world: World) -> None:
     """The try on its way is finished; an endpoint for which nothing waits yet is kept for a while all the same."""
     with open_app(world.config) as app:

@@ -3,6 +3,7 @@
 import datetime as dt
 import secrets
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import sqlalchemy as sa
 
@@ -133,8 +134,7 @@ def backlog(connection: sa.Connection) -> Mapping[str, Mapping[str, int]]:
     counts: dict[str, dict[str, int]] = {}
     for endpoint_id, state, count in connection.execute(query):
         counts.setdefault(endpoint_id, {})[state] = count
-    waiting = sa.select(aside.c.endpoint_id, sa.func.count()).where(aside.c.message_id.is_(None))
-    for endpoint_id, count in connection.execute(waiting.group_by(aside.c.endpoint_id)):
+    for endpoint_id, count in _aside(connection).items():
         counts.setdefault(endpoint_id, {})["aside"] = count
     return counts
 
@@ -199,10 +199,19 @@ def queues(connection: sa.Connection, now: dt.datetime) -> Mapping[str, Queue]:
         .where(outbox.c.due_at.is_not(None))
         .group_by(outbox.c.endpoint_id)
     )
-    return {
+    found = {
         endpoint_id: Queue(pending=pending, oldest_due_s=max(0.0, (now - due_at).total_seconds()))
         for endpoint_id, pending, due_at in connection.execute(query)
     }
+    for endpoint_id, count in _aside(connection).items():
+        found[endpoint_id] = replace(found.get(endpoint_id, Queue()), aside=count)
+    return found
+
+
+def _aside(connection: sa.Connection) -> Mapping[str, int]:
+    """Count the alerts that wait for a digest, by endpoint; those that are in one are not looked at."""
+    query = sa.select(aside.c.endpoint_id, sa.func.count()).where(aside.c.message_id.is_(None))
+    return dict(connection.execute(query.group_by(aside.c.endpoint_id)).all())
 
 
 def waiting(connection: sa.Connection, limit: int) -> int:
