@@ -45,6 +45,7 @@ PRUNE_EVERY_S = 3_600.0
 MIN_PAUSE_S = 0.1  # between two looks at the folder
 RELOAD = "settings in force"  # what health calls reading the settings again
 CHECK_UP_S = 5.0
+HEAR_EVERY_S = 60.0  # to count what people said, every word of years is read
 FOLLOW_S = 1.0  # between two looks at the settings file; a change counts at the second look that finds it
 RETRY_REFUSED_S = 30.0  # what is missing may come by itself: a model folder or the file of a secret can, or the ledger
 MAX_PROBLEMS_LOGGED = 50
@@ -112,6 +113,7 @@ class Daemon:
     hangup: threading.Event = field(default_factory=threading.Event)
     _call_in: CallIn = field(default=lambda _name, _seconds: None, init=False)
     _hinted: threading.Event = field(default_factory=threading.Event, init=False)
+    _heard_at: float | None = field(default=None, init=False)
     _marked_at: dt.datetime | None = field(default=None, init=False)
     _pause_s: float = field(default=0.0, init=False)
     _refused: str | None = field(default=None, init=False)
@@ -324,7 +326,7 @@ class Daemon:
 
     def _took_over(self, changes: Changes) -> None:
         self.changes = changes
-        self.monitor.uses(self.model.name, self.model.id)
+        self.monitor.uses(self.model.name, self.model.id, self.endpoint_ids)
         self.health.keep([*self.jobs(), RELOAD])
 
     def check_up(self) -> None:
@@ -340,6 +342,9 @@ class Daemon:
             if endpoint_id is not None:
                 self._is_closed(endpoint_id)  # remembered for when the ledger cannot be asked
         self.monitor.queue(self.ledger.queues(self.clock()), self.endpoint_ids)
+        if self._heard_at is None or time.monotonic() - self._heard_at >= HEAR_EVERY_S:
+            self.monitor.heard(self.ledger.opinions())
+            self._heard_at = time.monotonic()
 
     def tell(self) -> None:
         """Tell those who want to know how we are."""

@@ -5,6 +5,7 @@ import datetime as dt
 import json
 import os
 import pickle
+import re
 import shutil
 import signal
 import socket
@@ -752,6 +753,59 @@ def test_o2_health_says_what_is_wrong_and_nothing_secret(
     assert after == (200, '{"status": "ok", "reasons": []}\n')
     secrets = (world.receiver.secret, world.receiver.url, str(world.folder), "SECRETWORD", "SECRETNAME", "Headline")
     assert [secret for secret in secrets if secret in text + metrics] == []
+
+
+def test_o2_metrics_tell_what_became_of_alerts_and_what_people_said(world: World) -> None:
+    """Of real files and commands: sent, a copy held, one too many for a digest, silenced; right by a command."""
+    port = _free_port()
+    text = world.text(extra=f"[monitor]\nport = {port}", rate='at_most = "2/day"')
+    world.write(text.replace("cooldown_s = 0", "cooldown_s = 3600"))
+    with open_app(world.config) as app, app.serving():
+
+        def series(name: str) -> dict[str, float]:
+            """Return the samples that are not 0, by label values in the order they are shown."""
+            shown = get(f"http://127.0.0.1:{port}/metrics")[1]
+            found = re.findall(rf"^{name}{{(.*)}} (.*)$", shown, re.MULTILINE)
+            return {
+                " ".join(re.findall(r'="([^"]+)"', labels)): float(value) for labels, value in found if float(value)
+            }
+
+        def another_story(letter: str) -> str:
+            names = (f"{letter}{first}{second}" for first in "abcdefgh" for second in "abcdef")
+            return f"{PHRASES[0]}. {' '.join(f'Then the {name} was there.' for name in names)}"
+
+        def take(text: str) -> None:
+            world.drop(text)
+            turn(app, "scan")
+            turn(app, "scan")
+
+        turn(app, "check-up")
+        assert series("classifier_alerts_total") == series("classifier_feedback_total") == {}
+        take(another_story("w"))
+        take(another_story("w") + " ")
+        turn(app, "deliver desk")
+        for number in range(2):
+            take(another_story("xy"[number]))
+        silence = ["silence", "add", "--keyword", "zaa", "--for", "1h", "--reason", "x"]
+        for arguments in (["feedback", "1.txt", "right"], silence):
+            command = [sys.executable, "-m", "classifier", *arguments, "-c", str(world.config)]
+            subprocess.run(command, capture_output=True, check=True)
+        take(another_story("z"))
+        app._heard_at = None  # as if a minute had passed
+        turn(app, "check-up")
+        books = app.ledger.audit()
+
+        assert series("classifier_alerts_total") == {
+            "desk sent": 2,
+            "desk budget digest": 1,
+            "desk told held": 1,
+            "desk silenced held": 1,
+        }
+        assert (sum(books.messages.values()), books.aside, books.held) == (2, 1, 2)
+        assert series("classifier_queue_digest_alerts") == {"desk": 1}
+        assert series("classifier_queue_messages") == {"desk": 1}
+        [subject] = app.ledger.subjects("1.txt")
+        assert series("classifier_feedback_total") == {"right command": len(subject.matched)}
 
 
 def test_o2_without_a_port_nothing_listens(world: World) -> None:
