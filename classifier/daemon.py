@@ -38,7 +38,7 @@ from classifier.ports import Checkpoint, Clock, no_checkpoint
 from classifier.routing import CATCH_UP
 from classifier.service import CallIn, Job
 from classifier.settings import CheckedSettings, Receiver
-from classifier.status import MARK_EVERY
+from classifier.status import MARK_EVERY, say_age
 
 _LOG = logging.getLogger("classifier")
 PRUNE_EVERY_S = 3_600.0
@@ -50,6 +50,7 @@ FOLLOW_S = 1.0  # between two looks at the settings file; a change counts at the
 RETRY_REFUSED_S = 30.0  # what is missing may come by itself: a model folder or the file of a secret can, or the ledger
 MAX_PROBLEMS_LOGGED = 50
 LEAVE_S = 60.0  # longer than a file or message at hand takes
+LONG_S = 5.0  # whoever calls a command waits so long without a word
 TURN_S = 15.0  # an alarm waits so long for an endpoint that is posted to all the time
 
 
@@ -83,6 +84,22 @@ class _Leaving:
 
     receiver: Receiver
     until: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Round:
+    """
+    What one round came to.
+
+    Attributes:
+        files: verdict to number of files.
+        deliveries: result to number of tries.
+        waiting: endpoint to number of messages that are still on their way.
+    """
+
+    files: Mapping[str, int]
+    deliveries: Mapping[str, int]
+    waiting: Mapping[str, int]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -145,8 +162,13 @@ class Daemon:
         """Return how many messages wait for endpoints that are not in the settings, by endpoint."""
         return stray_messages(self.ledger, self.endpoint_ids)
 
-    def run_once(self) -> tuple[dict[str, int], dict[str, int]]:
-        """Record what settles within one settle time, make one round of deliveries; return the counts of both."""
+    def run_once(self, deliver_for: dt.timedelta | None = None) -> Round:
+        """
+        Record what settles within one settle time, and make one round of deliveries.
+
+        Args:
+            deliver_for: what the rates of the endpoints let out only later is left to the next round; None to wait.
+        """
         self.inbox.settled()
         self.stop.wait(self.checked.settings.folder.settle_s)
         found = self.work.ingest.run()
@@ -154,11 +176,40 @@ class Daemon:
         sent: Counter[str] = Counter()
         for endpoint_id in self.endpoint_ids:  # when it is called next is not known: what was found late goes out now
             self.work.digests.run(endpoint_id, CATCH_UP.every or dt.timedelta())
+        self._tell_waits(deliver_for)
+        deliver = partial(self.work.deliver.run, until=self.clock() + deliver_for if deliver_for is not None else None)
         if self.endpoint_ids:
             with ThreadPoolExecutor(len(self.endpoint_ids)) as pool:  # a slow endpoint delays no other
-                for report in pool.map(self.work.deliver.run, self.endpoint_ids):
-                    sent.update(report.results)
-        return dict(found.files), dict(sent)
+                try:
+                    for report in pool.map(deliver, self.endpoint_ids):
+                        sent.update(report.results)
+                except KeyboardInterrupt:
+                    self.stop.set()  # else the pool waits for all of them
+                    raise
+        waiting = {name: queue.pending for name, queue in self.ledger.queues(self.clock()).items() if queue.pending}
+        return Round(files=dict(found.files), deliveries=dict(sent), waiting=waiting)
+
+    def _tell_waits(self, deliver_for: dt.timedelta | None) -> None:
+        """Say for which endpoints so much is due that their rates make it take long."""
+        now = self.clock()
+        for endpoint_id, queue in self.ledger.queues(now).items():
+            rate = self.work.deliver.rates.get(endpoint_id)
+            wait_s = self.ledger.due_in_s(endpoint_id, now, rate)
+            if rate is None or wait_s is None or (takes_s := rate.spread_s(queue.due, wait_s)) < LONG_S:
+                continue
+            takes = say_age(dt.timedelta(seconds=takes_s))
+            if deliver_for is None or takes_s <= deliver_for.total_seconds():
+                how = f"sending them takes about {takes}; Ctrl-C loses nothing, the rest waits for the next run"
+            else:
+                how = f"all would take about {takes}; after {say_age(deliver_for)} the rest waits for the next run"
+            _LOG.warning(
+                "%d messages wait for endpoint %r, which takes %g a second: %s",
+                queue.due,
+                endpoint_id,
+                rate.per_s,
+                how,
+                extra=event("takes_long", endpoint=endpoint_id, messages=queue.due, seconds=round(takes_s)),
+            )
 
     def jobs(self) -> dict[str, Job]:
         """Return what the daemon does again and again, by name, as the settings in force want it."""

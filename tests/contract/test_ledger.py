@@ -517,7 +517,7 @@ def test_queues_count_what_waits_by_endpoint(ledger: Ledger) -> None:
         ledger.settle(claim, OK, step, later(10))
     ledger.claim("desk", later(10), LEASE)
 
-    assert dict(ledger.queues(later(10))) == {"desk": Queue(pending=3, oldest_due_s=9.0)}
+    assert dict(ledger.queues(later(10))) == {"desk": Queue(pending=3, oldest_due_s=9.0, due=2)}
     assert dict(ledger.queues(NOW)) == {"desk": Queue(pending=3, oldest_due_s=0.0)}
 
 
@@ -529,7 +529,7 @@ def test_a_message_made_due_again_has_been_due_since_then(ledger: Ledger) -> Non
     ledger.settle(claim, OK, Dead(), NOW)
     assert ledger.retry(None, later(500_000)) == 1
 
-    assert dict(ledger.queues(later(500_007))) == {"desk": Queue(pending=1, oldest_due_s=7.0)}
+    assert dict(ledger.queues(later(500_007))) == {"desk": Queue(pending=1, oldest_due_s=7.0, due=1)}
 
 
 def test_the_queue_is_read_from_its_index_alone(sqlite: SqlLedger) -> None:

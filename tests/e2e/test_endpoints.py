@@ -7,6 +7,7 @@ Names begin with the row of the fault matrix they prove. Waits poll with a deadl
 import base64
 import json
 import os
+import re
 import secrets
 import signal
 import subprocess
@@ -74,11 +75,11 @@ def fill(config: Path, count: int = 8) -> None:
 
 
 @contextmanager
-def daemon(config: Path) -> Iterator[subprocess.Popen[str]]:
+def daemon(config: Path, command: str = "watch") -> Iterator[subprocess.Popen[str]]:
     """Run `classifier watch`; killed at the end if it is still there."""
-    command = [sys.executable, "-m", "classifier", "watch", "-c", str(config)]
+    arguments = [sys.executable, "-m", "classifier", command, "-c", str(config)]
     with (config.parent / "daemon.log").open("a") as stream:
-        process = subprocess.Popen(command, stdout=stream, stderr=stream, text=True, env=os.environ)
+        process = subprocess.Popen(arguments, stdout=stream, stderr=stream, text=True, env=os.environ)
         try:
             yield process
         finally:
@@ -151,6 +152,51 @@ def test_w7_once_makes_its_round_past_a_slow_endpoint(receiver: Receiver, tmp_pa
         [once] = records(run("once", "-c", config, "--json"))
 
     assert once["deliveries"] == {"delivered": 1, "timeout": 1}
+
+
+def _set_rate(config: Path, rate: str) -> None:
+    config.write_text(re.sub(r"rate_per_s = .*\nburst = .*", rate, config.read_text()))
+
+
+def test_w12_once_can_leave_to_the_next_run_what_must_wait(receiver: Receiver, tmp_path: Path) -> None:
+    """As from cron: what the endpoint takes at once goes out, and it says what waits and for how long it would."""
+    config = write(tmp_path, endpoint("desk", receiver.url, receiver.port, receiver.secret), to=("desk",))
+    _set_rate(config, "rate_per_s = 0.001\nburst = 2")
+    fill(config)
+    once = run("once", "--deliver-for", "0", "-c", config, "--json")
+    [first] = records(once)
+    shown = run("once", "--deliver-for", "1", "-c", config)
+    _set_rate(config, "rate_per_s = 1000\nburst = 100")
+    [last] = records(run("once", "-c", config, "--json"))
+
+    waiting = first["waiting"]["desk"]
+    assert first["deliveries"] == {"delivered": 2}
+    assert waiting >= 3
+    assert f"{waiting + 2} messages wait for endpoint 'desk', which takes 0.001 a second: all would take" in once.stderr
+    assert "; after 0 s the rest waits for the next run" in once.stderr
+    assert f"deliveries: none\n{waiting} messages wait for endpoint 'desk'\n" in shown.stdout
+    assert (last["deliveries"], last["waiting"]) == ({"delivered": waiting}, {})
+    assert len(set(receiver.ids())) == len(receiver.ids()) == waiting + 2
+    assert run("once", "--deliver-for", "-1", "-c", config).exit_code == 2
+
+
+def test_w12_once_says_that_it_takes_long_and_can_be_broken_off(receiver: Receiver, tmp_path: Path) -> None:
+    """The real command: Ctrl-C ends it at once, and what it has not sent waits."""
+    config = write(tmp_path, endpoint("desk", receiver.url, receiver.port, receiver.secret), to=("desk",))
+    _set_rate(config, "rate_per_s = 0.001\nburst = 2")
+    fill(config)
+    with daemon(config, "once") as process:
+        wait_for(lambda: len(receiver.requests) == 2 and states(config)["desk"]["failures"] == 0, config)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(WAIT_S) == 1
+    [audit] = records(run("audit", "-c", config, "--json"))
+
+    assert "messages wait for endpoint 'desk', which takes 0.001 a second: sending them takes about" in log(config)
+    assert "Ctrl-C loses nothing, the rest waits for the next run" in log(config)
+    assert log(config).endswith("Aborted!\n")
+    assert audit["faults"] == []
+    assert audit["messages"]["delivered"] == len(set(receiver.ids())) == 2
+    assert audit["messages"]["pending"] >= 3
 
 
 def test_w4_a_gone_endpoint_is_disabled_told_and_brought_back_by_a_probe(receiver: Receiver, tmp_path: Path) -> None:

@@ -195,13 +195,18 @@ def queues(connection: sa.Connection, now: dt.datetime) -> Mapping[str, Queue]:
     # A message that was made due again stands at the time it was made; it has been due since that was decided.
     since = sa.case((outbox.c.due_at < outbox.c.scheduled_at, outbox.c.scheduled_at), else_=outbox.c.due_at)
     query = (  # of index ix_outbox_due alone: asked every few seconds, it must not read the bodies
-        sa.select(outbox.c.endpoint_id, sa.func.count(), sa.func.min(since, type_=UtcDateTime))
+        sa.select(
+            outbox.c.endpoint_id,
+            sa.func.count(),
+            sa.func.min(since, type_=UtcDateTime),
+            sa.func.sum(sa.case((_is_time(now), 1), else_=0)),
+        )
         .where(outbox.c.due_at.is_not(None))
         .group_by(outbox.c.endpoint_id)
     )
     found = {
-        endpoint_id: Queue(pending=pending, oldest_due_s=max(0.0, (now - due_at).total_seconds()))
-        for endpoint_id, pending, due_at in connection.execute(query)
+        endpoint_id: Queue(pending=pending, oldest_due_s=max(0.0, (now - due_at).total_seconds()), due=int(due))
+        for endpoint_id, pending, due_at, due in connection.execute(query)
     }
     for endpoint_id, count in _aside(connection).items():
         found[endpoint_id] = replace(found.get(endpoint_id, Queue()), aside=count)
@@ -229,14 +234,19 @@ def is_closed(endpoint_id: str, now: dt.datetime) -> sa.ColumnElement[bool]:
 
 
 def _is_due(endpoint_id: str, now: dt.datetime) -> sa.ColumnElement[bool]:
-    """
-    Return what holds for messages that may be tried now.
-
-    Instants that cannot be, because the clock was set back since they were stored, hold nothing up.
-    """
+    """Return what holds for messages that may be tried now."""
     return (
         (outbox.c.endpoint_id == endpoint_id)
         & outbox.c.due_at.is_not(None)
-        & ((outbox.c.due_at <= now) | (outbox.c.scheduled_at > now + CLOCK_SLACK))
+        & _is_time(now)
         & ~is_closed(endpoint_id, now)
     )
+
+
+def _is_time(now: dt.datetime) -> sa.ColumnElement[bool]:
+    """
+    Return what holds for messages on their way whose time has come.
+
+    Instants that cannot be, because the clock was set back since they were stored, hold nothing up.
+    """
+    return (outbox.c.due_at <= now) | (outbox.c.scheduled_at > now + CLOCK_SLACK)
