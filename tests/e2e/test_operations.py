@@ -13,7 +13,6 @@ import sqlite3
 import subprocess
 import sys
 import threading
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -26,6 +25,7 @@ from typing import Any
 import numpy as np
 import pytest
 from receiver import Receiver
+from rig import PHRASES, RULES, WAIT_S, poll
 from standardwebhooks import Webhook
 
 from classifier import ClassifierError, LedgerError, Model, Training, load_model, parse_article, save_model
@@ -34,19 +34,6 @@ from classifier.app import open_app
 from classifier.daemon import Daemon
 from classifier.delivery import EndpointState, disabled, enabled
 from classifier.health import Reason
-
-WAIT_S = 120
-PHRASES = (
-    "new charging piles and charging stations for cars stand beside the road; operators receive a subsidy",
-    "turbines of the wind farm turn above the sea; the action plan sets goals and a roadmap for the coming years",
-)
-RULES = """
-[[rule]]
-id = "any"
-sectors = ["charging", "wind"]
-bands = ["alert", "review"]
-to = ["desk"]
-"""
 
 
 class World:
@@ -124,15 +111,6 @@ def turn(app: Daemon, *names: str) -> None:
         if not names or name in names:
             with suppress(ClassifierError):
                 job.run()
-
-
-def wait_for(condition: Callable[[], object], log: Path | None = None) -> None:
-    """Poll until the condition holds."""
-    deadline = time.monotonic() + WAIT_S
-    while not condition():
-        if time.monotonic() > deadline:
-            pytest.fail(f"not within {WAIT_S} s; " + (log.read_text() if log else ""))
-        time.sleep(0.02)
 
 
 # -- settings --------------------------------------------------------------------------------------------------------
@@ -237,7 +215,7 @@ def test_r3_what_waits_for_a_removed_endpoint_is_sent_to_where_it_was(
             turn(app, "deliver desk")
             return app.ledger.audit().messages == {"delivered": 2}
 
-        wait_for(all_delivered)
+        poll(all_delivered)
         assert "deliver desk" not in app.jobs()
         assert app.health.reasons() == ()
     bodies: dict[str, set[bytes]] = {}
@@ -283,7 +261,7 @@ def test_r3_what_is_at_hand_when_an_endpoint_is_removed_is_not_lost(world: World
         turn(app, "scan")
         sending = threading.Thread(target=turn, args=(app, "deliver desk"))
         sending.start()
-        wait_for(lambda: len(world.receiver.requests) == 1)
+        poll(lambda: len(world.receiver.requests) == 1)
         world.write(rules="", endpoints="")
         assert app.reload()
         world.receiver.gate.set()
@@ -504,7 +482,7 @@ def test_r3_a_reload_neither_refills_a_rate_limit_nor_waits_for_it(world: World)
         turn(app, "scan")
         sending = threading.Thread(target=turn, args=(app, "deliver desk"))
         sending.start()
-        wait_for(lambda: len(world.receiver.requests) == 1)
+        poll(lambda: len(world.receiver.requests) == 1)
         world.write(rate=slow, delivery="jitter = 0")
         assert app.reload()
         sending.join(WAIT_S)
@@ -636,7 +614,7 @@ def test_l2_each_article_carries_exactly_one_model(world: World) -> None:
                     world.save(model)
                     assert app.reload()
                     assert app.model.reference == model.reference
-            wait_for(lambda: app.ledger.audit().articles == world.n_files)
+            poll(lambda: app.ledger.audit().articles == world.n_files)
         finally:
             done.set()
             scanning.join(WAIT_S)
@@ -958,18 +936,18 @@ def test_the_daemon_under_a_service_manager(world: World) -> None:
         environment = os.environ | {"NOTIFY_SOCKET": str(world.folder / "notify"), "WATCHDOG_USEC": "1500000"}
         process = subprocess.Popen(command, stderr=stream, env=environment)
         try:
-            wait_for(lambda: events("file_rejected"), log)
+            poll(lambda: events("file_rejected"), config=world.config)
             world.write("[")
-            wait_for(lambda: events("settings_kept"), log)
+            poll(lambda: events("settings_kept"), config=world.config)
             world.drop()
-            wait_for(lambda: events("delivery"), log)
+            poll(lambda: events("delivery"), config=world.config)
             world.write(endpoints="desk wire", rules=RULES.replace('["desk"]', '["desk", "wire"]'))
             process.send_signal(signal.SIGHUP)
-            wait_for(lambda: events("settings_in_force"), log)
+            poll(lambda: events("settings_in_force"), config=world.config)
             world.save(world.other_model())
-            wait_for(lambda: len(events("settings_in_force")) == 2, log)
+            poll(lambda: len(events("settings_in_force")) == 2, config=world.config)
             world.drop()
-            wait_for(lambda: len(events("delivery")) == 3, log)
+            poll(lambda: len(events("delivery")) == 3, config=world.config)
             process.send_signal(signal.SIGTERM)
             assert process.wait(WAIT_S) == 0
         finally:
