@@ -369,7 +369,8 @@ class Ledger(Protocol):
         """
         Return those of *files*, which `unrecorded` gave, to work on, in the same order: no other daemon has taken them.
 
-        The others leave them alone until they are recorded, released, or the time of *lease* is over.
+        The others leave them alone until they are recorded, released, or the time of *lease* is over. Asked for what it
+        has, a daemon gets another *lease*, even a late one; what others have taken or recorded since is theirs.
         """
         ...
 

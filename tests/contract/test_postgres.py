@@ -276,6 +276,20 @@ def test_take_gives_every_file_to_one_daemon(ledgers: Callable[[], SqlLedger]) -
     assert asked(first, "SELECT count(*) FROM file_claims") == [(2,)]
 
 
+def test_taking_waits_for_nobody_who_records(ledgers: Callable[[], SqlLedger]) -> None:
+    """Whoever records gives up its claims with it; the others see them as they were, and take what is left."""
+    first, second = ledgers(), ledgers()
+    files = [version_of(f"{number}.txt", b"x" * number) for number in range(4)]
+    first.take(files[:3], NOW, LEASE)
+    with first.alone():
+        put(first, files[1], scored("one"), later(1))
+        assert list(second.take(files, later(1), LEASE)) == files[3:]
+        put(first, files[0], scored("two"), later(1))
+
+    assert list(second.take(files, later(2), LEASE)) == files[3:]
+    assert asked(first, "SELECT path FROM file_claims ORDER BY path") == [("2.txt",), ("3.txt",)]
+
+
 def test_d5_no_message_is_claimed_twice_and_a_late_worker_is_fenced(ledgers: Callable[[], SqlLedger]) -> None:
     """Four at once; then all leases are over, others take over, and those who wake up late settle nothing."""
     workers = [ledgers() for _ in range(4)]
