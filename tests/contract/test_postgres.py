@@ -17,6 +17,7 @@ from classifier import LedgerError, Training, parse_rules
 from classifier.adapters.ledger import SqlLedger, check_url, database
 from classifier.adapters.ledger.database import Turn, wait_for_turn
 from classifier.app import _check_clock, utc_now
+from classifier.daemon import clock_off_s
 from classifier.delivery import Delivered, EndpointHealth, Outcome, Rate, Result
 from classifier.pipeline import Ingest, Judge
 from classifier.ports import Claim, Duplicate, Retention
@@ -153,10 +154,41 @@ def test_alembic_makes_the_tables_the_code_uses(ledgers: Callable[[], SqlLedger]
 def test_a_clock_that_is_off_is_refused(ledgers: Callable[[], SqlLedger], monkeypatch: pytest.MonkeyPatch) -> None:
     """What is due, and whose lease is over, is told by the clocks of all."""
     ledger = ledgers()
-    _check_clock(ledger)
+    _check_clock(ledger, 60)
     monkeypatch.setattr("classifier.app.utc_now", lambda: utc_now() + dt.timedelta(seconds=75))
-    with pytest.raises(LedgerError, match=r"clock is \+75 s off the database's; set both by NTP"):
-        _check_clock(ledger)
+    with pytest.raises(LedgerError, match=r"clock is \+7[45] s off the database's; set both by NTP"):
+        _check_clock(ledger, 60)
+
+
+@pytest.mark.parametrize(
+    ("lease_s", "off_s", "is_off"),
+    [
+        (60, 14, False),
+        (60, -14, False),
+        (60, 17, True),
+        (60, -17, True),
+        (3_600, 28, False),
+        (3_600, 32, True),
+        (3_600, -32, True),
+    ],
+)
+def test_a_clock_may_be_off_by_a_quarter_of_a_lease_and_half_a_minute(
+    ledgers: Callable[[], SqlLedger], lease_s: float, off_s: float, *, is_off: bool
+) -> None:
+    """Ahead or behind."""
+    found = clock_off_s(ledgers(), lambda: utc_now() + dt.timedelta(seconds=off_s), lease_s)
+
+    assert found == (pytest.approx(off_s, abs=1) if is_off else None)
+
+
+def test_an_answer_that_takes_long_puts_no_clock_off(ledgers: Callable[[], SqlLedger]) -> None:
+    """Nor does standing still before or after the question; only what both moments leave over counts."""
+    ledger, now = ledgers(), utc_now()
+    slow = iter([now - dt.timedelta(seconds=40), now + dt.timedelta(seconds=40)])
+    slow_and_off = iter([now + dt.timedelta(seconds=40), now + dt.timedelta(seconds=80)])
+
+    assert clock_off_s(ledger, lambda: next(slow), 60) is None
+    assert clock_off_s(ledger, lambda: next(slow_and_off), 60) == pytest.approx(40, abs=2)
 
 
 # -- D3: a database that cannot be used now --------------------------------------------------------------------------
