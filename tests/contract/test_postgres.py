@@ -4,7 +4,8 @@ import datetime as dt
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -19,8 +20,8 @@ from classifier.adapters.ledger.database import Turn, wait_for_turn
 from classifier.app import _check_clock, utc_now
 from classifier.daemon import clock_off_s
 from classifier.delivery import Delivered, EndpointHealth, Outcome, Rate, Result
-from classifier.pipeline import Ingest, Judge
-from classifier.ports import Claim, Duplicate, Retention
+from classifier.pipeline import Ingest, Judge, Page
+from classifier.ports import Claim, Duplicate, Retention, Verdict
 
 NOW = dt.datetime(2026, 1, 2, 3, 4, 5, 678_901, tzinfo=dt.UTC)
 LEASE = dt.timedelta(seconds=60)
@@ -306,6 +307,45 @@ def test_take_gives_every_file_to_one_daemon(ledgers: Callable[[], SqlLedger]) -
     assert list(second.take(files[:3], later(63), LEASE)) == files[1:3]
     assert put(second, files[0], scored("one"), later(64)) is None
     assert asked(first, "SELECT count(*) FROM file_claims") == [(2,)]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "first", "second"),
+    [pytest.param(25, {"scored": 250}, {}, id="slow"), pytest.param(61, {}, {"scored": 250}, id="frozen")],
+)
+def test_a_slow_daemon_keeps_its_files_and_a_frozen_one_loses_them(
+    ledgers: Callable[[], SqlLedger],
+    small_training: Training,
+    clock: FakeClock,
+    seconds: float,
+    first: dict[str, int],
+    second: dict[str, int],
+) -> None:
+    """All are read when the first batch is judged; another daemon looks after each, and a lease is 60 seconds."""
+    judge = Judge(small_training.model, parse_rules([], small_training.model.taxonomy, []))
+    files = {f"{number:04}.txt": f"Choir Sings\n\nzzz {number} qqq xxx".encode() for number in range(250)}
+    other = Ingest(inbox=FakeInbox(dict(files)), ledger=ledgers(), judge=judge, clock=clock)
+    found: Counter[str] = Counter()
+
+    def judged(pages: Sequence[Page]) -> Sequence[Verdict]:
+        clock.advance(seconds)
+        found.update(other.run().files)
+        return judge(pages)
+
+    ledger = ledgers()
+    mine = Ingest(
+        inbox=FakeInbox(dict(files)),
+        ledger=ledger,
+        judge=judged,
+        clock=clock,
+        spread=lambda function, items: map(function, list(items)),
+    )
+    report = mine.run()
+
+    assert (dict(report.files), dict(found)) == (first, second)
+    assert ledger.audit().files == {"scored": 250}
+    assert ledger.audit().faults == ()
+    assert asked(ledger, "SELECT count(*) FROM file_claims") == [(0,)]
 
 
 def test_taking_waits_for_nobody_who_records(ledgers: Callable[[], SqlLedger]) -> None:
