@@ -142,14 +142,13 @@ class Judge:
             return [None] * len(articles)
 
     def _judge(self, article: Article, tags: Tags | None, now: dt.datetime, so_far_s: float) -> Verdict:
-        began_s = self.stopwatch()
+        began_s = self.stopwatch() - so_far_s
         try:
-            scored = self._score(article, self.model.tag(article) if tags is None else tags, now)
-            return replace(scored, took_s=so_far_s + self.stopwatch() - began_s)
+            return self._score(article, self.model.tag(article) if tags is None else tags, now, began_s)
         except Exception as error:  # noqa: BLE001 - as above
             return _failed(error)
 
-    def _score(self, article: Article, tags: Tags, now: dt.datetime) -> Scored:
+    def _score(self, article: Article, tags: Tags, now: dt.datetime, began_s: float) -> Scored:
         matches = self.rules.match(article, tags, now)
         headline = Headline(id=article.id, title=article.title, date=article.date, publisher=article.publisher)
         return Scored(
@@ -160,6 +159,8 @@ class Judge:
             summaries=tuple(self._summaries(article, tags, matches, now)) if matches else (),
             messages=(),
             telling=make_telling(article) if matches else None,  # nobody hears of the others: half the work is saved
+            story_id=article.id if not matches and any(tags) else None,
+            took_s=self.stopwatch() - began_s,
         )
 
     def _summaries(self, article: Article, tags: Tags, matches: Sequence[Match], now: dt.datetime) -> Iterator[Summary]:
@@ -305,7 +306,9 @@ class Ingest:
         """
         taken: set[FileVersion] = set()
         while True:
-            settled = [file for file in self.inbox.settled() if file not in taken]
+            settled = self.inbox.settled()
+            if taken:
+                settled = [file for file in settled if file not in taken]
             look_again_at = self.clock() + LOOK_AGAIN
             ordered = _from_both_ends(settled)
             while some := list(islice(ordered, LOOK_UP)):
@@ -402,7 +405,7 @@ class Ingest:
         ready: list[tuple[FileVersion, Verdict | _Planned]] = []
         stories: set[str] = set()
         for file, verdict in verdicts:
-            if not isinstance(verdict, Scored):
+            if not isinstance(verdict, Scored) or not verdict.matches:
                 ready.append((file, verdict))
                 continue
             where = _placed(verdict, next(kin) if verdict.telling else ())

@@ -181,7 +181,8 @@ class Scored:
     Attributes:
         summaries: what there is to say about each of the matches.
         telling: the article as a telling of its story; None for one that meets no rule, which nobody is told of.
-        story_id: of the article that told the story first; known when *messages* are.
+        story_id: of the article that told the story first: its own when it meets no rule, otherwise known when
+            *messages* are; None for one without tags.
         told: by rule and endpoint, the labels that have been told of the story once *messages* are sent.
         held: what nobody is told of.
         aside: what is told in digests.
