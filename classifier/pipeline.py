@@ -188,6 +188,7 @@ class _Claims:
     """
     The files that a scan has taken and not recorded: its own as long as it goes on, however slowly.
 
+    They are renewed between two pieces of work, to read a file, or to judge or record a batch: a small part of a lease.
     One that stood still for longer than the lease leaves to others what they have taken meanwhile. What it had judged
     by then it records: whoever is first wins, and nothing is recorded twice.
     """
