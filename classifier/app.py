@@ -29,7 +29,7 @@ from classifier.adapters.processes import Processes
 from classifier.adapters.systemd import Notifier
 from classifier.adapters.webhook import Endpoint, HttpSender
 from classifier.alerts import MessageId, kind_of
-from classifier.daemon import Daemon, Work, read_watched
+from classifier.daemon import Daemon, Work, clock_off_s, read_watched
 from classifier.delivery import KEY_OVERLAP, EndpointHealth, EndpointState, Message, Rate, RetryPolicy, fingerprint
 from classifier.errors import ConfigError, LedgerError, Problem
 from classifier.health import Health
@@ -44,7 +44,6 @@ from classifier.taxonomy import Taxonomy
 _LOG = logging.getLogger("classifier")
 BACKLOG = 2_000  # so many new files are worth starting processes, which takes about as long as a thousand files
 CRASH_VARIABLE = "CLASSIFIER_CRASH_AT"
-MAX_CLOCK_OFF = dt.timedelta(seconds=30)  # two machines then differ by no more than the ledger takes for a jump
 SCAN_GRACE_S = 15.0  # a scan may wait 10 s for the ledger and some seconds for the largest article
 MAX_WAIT_S = 1.0  # a rate limit is waited for in such pieces, so that a stop or other settings end it
 
@@ -161,7 +160,7 @@ def open_app(path: Path | str) -> Iterator[Daemon]:
             _warn_remote(file)
         ledger = SqlLedger(checked.ledger_url, checkpoint=checkpoint)
         held.callback(ledger.close)
-        _check_clock(ledger)
+        _check_clock(ledger, settings.delivery.lease_s)
         newest_at = ledger.newest_file_at()
         health = Health(
             time.monotonic,
@@ -267,17 +266,15 @@ def open_app(path: Path | str) -> Iterator[Daemon]:
         )
 
 
-def _check_clock(ledger: SqlLedger) -> None:
+def _check_clock(ledger: SqlLedger, lease_s: float) -> None:
     """
-    See whether this machine's clock is that of the others: leases, and what is due when, are told by it.
+    See whether this machine's clock is that of the others.
 
     Raises:
         LedgerError: it is too far off.
     """
-    now = ledger.clock()
-    if now is not None and abs(off := utc_now() - now) > MAX_CLOCK_OFF:
-        how = f"this machine's clock is {off.total_seconds():+.0f} s off the database's; set both by NTP"
-        raise LedgerError("ledger", how)
+    if (off_s := clock_off_s(ledger, utc_now, lease_s)) is not None:
+        raise LedgerError("ledger", f"this machine's clock is {off_s:+.0f} s off the database's; set both by NTP")
 
 
 def _warn_remote(ledger: Path) -> None:

@@ -372,6 +372,12 @@ _LINK = (
 _LINK_LINE = re.compile(_LINK, re.IGNORECASE)
 _NETWORK = r"(?:twitter|facebook|linked ?in|whats ?app|we ?chat|weibo|qq(?: zone| space)?|e-?mail|print|reddit|telegram|pinterest|line|x|copy link|moments|more)"
 _SEPARATOR = r"[\s|,/\u00b7\u2022+]*"
+_BREADCRUMB = (
+    r"(?:home(?: ?page)?|front page|portal|index)\s?(?:>|\u00bb|\u203a|/|\||-|\u2192)+\s?.{0,160}"
+    r"|(?:your (?:current )?(?:position|location)|current (?:position|location)|you are here|location|where you are)\s?(?:[:\uff1a]|is\b|>).{0,160}"
+)
+_BREADCRUMB_LINE = re.compile(_BREADCRUMB, re.IGNORECASE)
+# For lines in lower case: a pattern that need not ignore the case takes half the time, and this one sees every line.
 _BOILERPLATE = re.compile(
     "|".join(
         (
@@ -397,21 +403,16 @@ _BOILERPLATE = re.compile(
             r"(?:we use|this (?:site|website) uses) cookies.{0,300}|advertisement|advertorial|sponsored(?: content)?|ads? by .{0,40}",
             r"(?:tel|telephone|hotline|phone|fax|news hotline|reporting hotline)\s?[:\uff1a].{0,100}",
             r"[-_=*~#\u2014\u2500\s]{3,}|\(?end\)?|\[end\]",
+            _BREADCRUMB,
+            r"(?:your )?(?:current )?(?:position|location)|you are here",
         )
-    ),
-    re.IGNORECASE,
+    )
 )
-_BREADCRUMB = re.compile(
-    r"(?:home(?: ?page)?|front page|portal|index)\s?(?:>|\u00bb|\u203a|/|\||-|\u2192)+\s?.{0,160}"
-    r"|(?:your (?:current )?(?:position|location)|current (?:position|location)|you are here|location|where you are)\s?(?:[:\uff1a]|is\b|>).{0,160}",
-    re.IGNORECASE,
-)
-_CURRENT_POSITION = re.compile(r"(?:your )?(?:current )?(?:position|location)|you are here", re.IGNORECASE)
 _MENU_SEPARATOR = re.compile(r" ?[|>\u00bb\u00b7] ?")
 _MENU_WORD = re.compile(r"\w+(?: & \w+)?")
-_MENU_MARK = re.compile(r"[|>\u00bb\u00b7/]")
-_FRAGMENT_MARK = re.compile(r"[|\u00b7\u2022\u3010\u3011\[\]]")
-_FRAGMENTS = re.compile(r"[|\u00b7\u2022\u3010\u3011\[\]]|\s{2,}")
+_MENU_MARKS = "|>\u00bb\u00b7/"
+_FRAGMENT_MARKS = "|\u00b7\u2022\u3010\u3011[]"
+_FRAGMENTS = re.compile(rf"[{re.escape(_FRAGMENT_MARKS)}]|\s{{2,}}")
 _TAIL = re.compile(
     r"(?:related(?: (?:articles?|news|posts?|stories|reading|links|topics|recommendations?))?|you (?:may|might) (?:also )?(?:like|be interested).{0,30}|recommended(?: for you| reading| articles?| news)?"
     r"|more (?:news|stories|articles|from).{0,40}|latest (?:news|posts|articles)|hot (?:news|articles|list|topics)|most (?:read|popular|viewed).{0,20}|popular (?:posts|articles)|trending(?: now)?|editor.s picks?)\s?[:\uff1a]?",
@@ -431,6 +432,7 @@ _WRAP_MAX = 100  # a line longer than this was not wrapped by hand or by a mail 
 _WRAP_MIN = 45  # a line shorter than this ended because its sentence, title or list item did
 _MENU_MAX = 60
 _MENU_ITEMS, _MENU_ITEM_MAX = 3, 30
+_MAX_TAIL = 80  # characters, more than the longest that `_TAIL` can match
 _MAX_BOILERPLATE = 700  # characters; the longest boilerplate seen is a disclaimer of about 500
 _MAX_RAW_LINE = 5_000  # with all its blanks
 
@@ -481,8 +483,10 @@ def _read_page(lines: list[_Line]) -> _Page:
     page = _Page(title=None, date=None, publisher="", link="", paragraphs=[])
     _read_meta(page, lines)
     lines = _without_tail(_without_menu(lines))
-    latin = sum(bool(_LATIN.search(line.text)) for line in lines) * 2 >= sum(bool(line.text) for line in lines)
-    lines = [line for line in lines if not _is_boilerplate(line, mostly_latin=latin)]
+    spam = [line for line in lines if _is_foreign(line)]
+    if spam and _is_mostly_latin(lines):
+        lines = [line for line in lines if line not in spam]
+    lines = [line for line in lines if not _is_boilerplate(line)]
     lines = _read_head(page, lines)
     if page.title is not None:
         title = lines[0].text
@@ -511,7 +515,7 @@ def _read_meta(page: _Page, lines: list[_Line]) -> None:
 def _without_menu(lines: list[_Line]) -> list[_Line]:
     """Drop a breadcrumb near the top and the short menu lines above it."""
     for position, line in enumerate(lines[: 3 * _HEAD_LINES]):
-        if _BREADCRUMB.fullmatch(line.flat):
+        if line.flat and _BREADCRUMB_LINE.fullmatch(line.flat):
             above = [item for item in lines[:position] if len(item.text) > _MENU_MAX or _TERMINAL.search(item.text)]
             return above + lines[position + 1 :]
     return lines
@@ -520,7 +524,7 @@ def _without_menu(lines: list[_Line]) -> list[_Line]:
 def _without_tail(lines: list[_Line]) -> list[_Line]:
     """Drop "related news" and the headlines below it, as long as they look like headlines."""
     for position, line in enumerate(lines):
-        if position and _TAIL.fullmatch(line.flat):
+        if position and 0 < len(line.flat) <= _MAX_TAIL and _TAIL.fullmatch(line.flat):
             rest = lines[position + 1 :]
             body = next(
                 (i for i, item in enumerate(rest) if _TERMINAL.search(item.text) and len(item.text) > 2 * _WRAP_MAX),
@@ -531,37 +535,37 @@ def _without_tail(lines: list[_Line]) -> list[_Line]:
 
 
 def _flat(text: str) -> str:
-    flat = " ".join(text.split()) if len(text) <= _MAX_RAW_LINE else ""
+    if "  " not in text and text.isprintable():  # no blank but single ASCII ones, like nearly every line
+        flat = text.strip()
+    else:
+        flat = " ".join(text.split()) if len(text) <= _MAX_RAW_LINE else ""
     return flat if len(flat) <= _MAX_BOILERPLATE else ""
 
 
-def _is_boilerplate(line: _Line, *, mostly_latin: bool) -> bool:
+def _is_boilerplate(line: _Line) -> bool:
     flat = line.flat
-    if not flat:
-        return False
-    if _is_known(flat) or (len(flat) <= _MAX_TITLE and _is_known_in_parts(line)) or _is_menu(flat):
-        return True
-    # Link spam injected into a page: a short line in another script than the article.
-    return (
-        mostly_latin
-        and len(flat) <= _WRAP_MAX
-        and not flat.isascii()
-        and len(_CJK.findall(flat)) > len(_LATIN.findall(flat))
-    )
+    return bool(flat) and (_is_known(flat) or (len(flat) <= _MAX_TITLE and _is_known_in_parts(line)) or _is_menu(flat))
+
+
+def _is_foreign(line: _Line) -> bool:
+    """Say whether a line is short and in Chinese; in an article in another script it is link spam injected into the page."""
+    flat = line.flat
+    return not flat.isascii() and len(flat) <= _WRAP_MAX and len(_CJK.findall(flat)) > len(_LATIN.findall(flat))
+
+
+def _is_mostly_latin(lines: list[_Line]) -> bool:
+    return sum(bool(_LATIN.search(line.text)) for line in lines) * 2 >= sum(bool(line.text) for line in lines)
 
 
 def _is_known(flat: str) -> bool:
     return bool(
-        _BOILERPLATE.fullmatch(flat)
-        or ((":" in flat or "\uff1a" in flat) and _META_LINE.fullmatch(flat))
-        or _BREADCRUMB.fullmatch(flat)
-        or _CURRENT_POSITION.fullmatch(flat)
+        _BOILERPLATE.fullmatch(flat.lower()) or ((":" in flat or "\uff1a" in flat) and _META_LINE.fullmatch(flat))
     )
 
 
 def _is_known_in_parts(line: _Line) -> bool:
     """Say whether a line is several pieces of boilerplate side by side."""
-    if len(line.flat) == len(line.text) and not _FRAGMENT_MARK.search(line.flat):
+    if len(line.flat) == len(line.text) and not any(map(line.flat.__contains__, _FRAGMENT_MARKS)):
         return False  # one piece: no mark, no wide blank
     fragments = [part for fragment in _FRAGMENTS.split(line.text) if (part := _flat(fragment))]
     return bool(fragments) and all(map(_is_known, fragments))
@@ -569,7 +573,7 @@ def _is_known_in_parts(line: _Line) -> bool:
 
 def _is_menu(flat: str) -> bool:
     """Say whether a line is three or more short items side by side and no sentence."""
-    if not _MENU_MARK.search(flat):
+    if not any(map(flat.__contains__, _MENU_MARKS)):
         return False
     items = _MENU_SEPARATOR.split(flat)
     is_list = len(items) >= _MENU_ITEMS and all(0 < len(item) <= _MENU_ITEM_MAX for item in items)

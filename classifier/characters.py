@@ -59,8 +59,8 @@ class CharacterTables(NamedTuple):
 
 @cache
 def character_tables() -> CharacterTables:
-    """Return the tables of this Python; takes about a quarter of a second the first time."""
-    everything = "".join(map(chr, range(sys.maxunicode + 1)))
+    """Return the tables of this Python; takes about a fifth of a second the first time."""
+    everything = _everything()
     plain = np.full(sys.maxunicode + 1, SEPARATOR, np.uint32)
     positions = np.arange(sys.maxunicode + 1, dtype=np.uint32)
     for pattern, bits in ((_WORD_CHARACTER, WORD), (_FIRST_OF_TOKEN, WORD | LETTER)):
@@ -73,6 +73,12 @@ def character_tables() -> CharacterTables:
         entries[code] = _entry(everything[code], composing, plain, sequences)
     pages, (entries, plain) = _paged(entries, plain)
     return CharacterTables(pages, entries, plain, np.frombuffer(bytes(sequences), np.uint8), _blank_entities())
+
+
+@cache
+def _everything() -> str:
+    """Return all code points in order."""
+    return np.arange(sys.maxunicode + 1, dtype="<u4").tobytes().decode("utf-32-le", "surrogatepass")
 
 
 def _special(everything: str) -> list[int]:
@@ -89,10 +95,10 @@ def _special(everything: str) -> list[int]:
 
 def _codes_unless(is_plain: Callable[[str], bool]) -> Iterator[int]:
     """Yield the code points of all pages but those for which *is_plain* holds: asking page by page is quick."""
+    everything = _everything()
     for first in range(0, sys.maxunicode + 1, PAGE):
-        codes = range(first, first + PAGE)
-        if not is_plain("".join(map(chr, codes))):
-            yield from codes
+        if not is_plain(everything[first : first + PAGE]):
+            yield from range(first, first + PAGE)
 
 
 def _entry(char: str, composing: set[int], plain: "NDArray[np.uint32]", sequences: bytearray) -> int:

@@ -52,6 +52,7 @@ MAX_PROBLEMS_LOGGED = 50
 LEAVE_S = 60.0  # longer than a file or message at hand takes
 LONG_S = 5.0  # whoever calls a command waits so long without a word
 TURN_S = 15.0  # an alarm waits so long for an endpoint that is posted to all the time
+MAX_CLOCK_OFF_S = 30.0  # two machines then differ by no more than the ledger takes for a jump
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -393,9 +394,17 @@ class Daemon:
             if endpoint_id is not None:
                 self._is_closed(endpoint_id)  # remembered for when the ledger cannot be asked
         self.monitor.queue(self.ledger.queues(self.clock()), self.endpoint_ids)
+        self._compare_clocks()
         if self._heard_at is None or time.monotonic() - self._heard_at >= HEAR_EVERY_S:
             self.monitor.heard(self.ledger.opinions())
             self._heard_at = time.monotonic()
+
+    def _compare_clocks(self) -> None:
+        """See whether this machine's clock is still that of the others; until the ledger answers, nothing changes."""
+        off_s = clock_off_s(self.ledger, self.clock, self.checked.settings.delivery.lease_s)
+        if self.health.clock_compared(is_off=off_s is not None) and off_s is not None:
+            facts = event("clock_off", seconds=round(off_s, 1))
+            _LOG.error("this machine's clock is %+.0f s off the database's; set both by NTP", off_s, extra=facts)
 
     def tell(self) -> None:
         """Tell those who want to know how we are."""
@@ -486,6 +495,22 @@ class Daemon:
                     facts = event("serving", what=key, host=table.host, port=table.port)
                     _LOG.info("%s on port %d of %s", what, table.port, table.host, extra=facts)
             yield
+
+
+def clock_off_s(ledger: SqlLedger, clock: Clock, lease_s: float) -> float | None:
+    """
+    Return by how many seconds a clock is ahead of the database's, or, below zero, behind it; None when it is neither.
+
+    Leases, and what is due when, are told by the clocks of all. When none is off by more than a quarter of a lease, two
+    differ by half of one: a try, which takes less than that, ends before the lease does by any of them.
+
+    The least that it can be off is what counts: the answer may have taken long, and this process stood still meanwhile.
+    """
+    before, theirs, after = clock(), ledger.clock(), clock()
+    if theirs is None:
+        return None
+    off_s = max(0.0, (before - theirs).total_seconds()) + min(0.0, (after - theirs).total_seconds())
+    return off_s if abs(off_s) > min(MAX_CLOCK_OFF_S, lease_s / 4) else None
 
 
 def read_watched(

@@ -11,7 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice, pairwise
+from itertools import accumulate, islice, pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,6 +32,7 @@ NgramRange = tuple[int, int]
 WORDS: NgramRange = (1, 1)
 WORDS_AND_PAIRS: NgramRange = (1, 2)
 _TOKEN = re.compile(TOKEN_PATTERN)
+_CUT = re.compile(f"({TOKEN_PATTERN.removeprefix('(?u)')})")
 N_FREQUENT = 20  # terms of the lowest inverse document frequency: in English the, of, and, to, in ...
 
 Span = tuple[int, int]
@@ -120,12 +121,14 @@ class TermVectorizer:
     def find(self, text: str, concepts: Sequence[tuple[str, Span]] = ()) -> dict[int, list[Span]]:
         """Return where each known term stands: vocabulary position to spans in *text*, in order."""
         lowered = text.lower()
-        spans = [match.span() for match in _TOKEN.finditer(lowered)]
+        parts = _CUT.split(lowered)  # in turns what stands between the tokens, and a token
+        bounds = list(accumulate(map(len, parts)))
         if len(lowered) != len(text):
             origin = _origins(text)
-            spans = [(origin[start], origin[end]) for start, end in spans]
+            bounds = [origin[position] for position in bounds]
+        spans = list(zip(bounds[0::2], bounds[1::2], strict=False))
         n_words = len(spans)
-        tokens = [*_TOKEN.findall(lowered), *(term for term, _ in concepts)]
+        tokens = [*parts[1::2], *(term for term, _ in concepts)]
         spans += [span for _, span in concepts]
         found: dict[int, list[Span]] = {}
         for index, span in zip(map(self._index.get, tokens), spans, strict=True):

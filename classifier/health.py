@@ -29,6 +29,7 @@ class Reason(StrEnum):
     SETTINGS_REFUSED = "settings_refused"
     MODEL_ERROR = "model_error"
     LEDGER_ERROR = "ledger_error"
+    CLOCK_OFF = "clock_off"
     FOLDER_ERROR = "folder_error"
     QUEUE_FULL = "queue_full"
     JOB_FAILED = "job_failed"
@@ -40,6 +41,7 @@ MEANING = {
     Reason.SETTINGS_REFUSED: "the settings file has faults; those read before are in force",
     Reason.MODEL_ERROR: "the model cannot be loaded; the one loaded before is in use",
     Reason.LEDGER_ERROR: "the ledger cannot be used now",
+    Reason.CLOCK_OFF: "this machine's clock is too far off the database's; set both by NTP",
     Reason.FOLDER_ERROR: "the watched folder cannot be read now",
     Reason.QUEUE_FULL: "so many messages wait that no new file is read",
     Reason.JOB_FAILED: "a job fails",
@@ -80,6 +82,7 @@ class Health:
         self._fresh_within_s = fresh_within_s
         self._lock = threading.Lock()
         self._faults: dict[str, Reason] = {}
+        self._is_clock_off = False
         self._scanned_at = monotonic()
         self._file_at = monotonic() - max(0.0, idle_s)
 
@@ -109,6 +112,12 @@ class Health:
         """Take note of a new file."""
         self._file_at = self._monotonic()
 
+    def clock_compared(self, *, is_off: bool) -> bool:
+        """Take note of whether the clock is that of the others; say whether that is news."""
+        is_news = is_off is not self._is_clock_off
+        self._is_clock_off = is_off
+        return is_news
+
     @property
     def scan_age_s(self) -> float:
         """Seconds since the last step of a scan."""
@@ -123,6 +132,8 @@ class Health:
         """Return what is wrong now, in the order of `Reason`; nothing when all is well."""
         with self._lock:
             found = set(self._faults.values())
+        if self._is_clock_off:
+            found.add(Reason.CLOCK_OFF)
         if self.scan_age_s > self._scan_within_s:
             found.add(Reason.SCAN_OVERDUE)
         if self._fresh_within_s is not None and self.file_age_s > self._fresh_within_s:

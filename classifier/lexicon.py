@@ -10,12 +10,13 @@ Case, hyphens and a final plural of the last word make no difference.
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import zip_longest
+from itertools import accumulate, zip_longest
 
 from classifier.errors import CorpusError
 
 CONCEPT_PREFIX = "concept_"  # with the label behind it: a token of its own for every vectorizer, and no English word
 _WORD = re.compile(r"[^\W_]+")
+_CUT = re.compile(rf"({_WORD.pattern})")
 _LABEL = re.compile(r"[a-z][a-z0-9_]*")
 
 Span = tuple[int, int]
@@ -48,10 +49,17 @@ class _Node(dict[str, "_Node"]):
 
 @dataclass(frozen=True, slots=True)
 class Lexicon:
-    """The phrases of all labels; one without labels finds nothing."""
+    """
+    The phrases of all labels; one without labels finds nothing.
+
+    Attributes:
+        root: all phrases as a tree of words.
+        openings: the phrases of one word, and the first two words of all others.
+    """
 
     entries: Mapping[str, Phrases]
     root: _Node = field(init=False, repr=False, compare=False)
+    openings: frozenset[str | tuple[str, str]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         root = _Node()
@@ -64,6 +72,8 @@ class Lexicon:
                 for words in _forms(phrase):
                     _put(root, words, None)
         object.__setattr__(self, "root", root)
+        pairs = ((word, following) for word, node in root.items() for following in node)
+        object.__setattr__(self, "openings", frozenset([*(word for word, node in root.items() if node.ends), *pairs]))
 
     def find(self, text: str) -> Iterator[tuple[str, Span]]:
         """
@@ -76,18 +86,19 @@ class Lexicon:
         """
         if not self.root:
             return
-        words = list(map(str.lower, _WORD.findall(text)))
-        matches: list[re.Match[str]] = []
+        parts = _CUT.split(text)  # in turns what stands between the words, and a word
+        words = list(map(str.lower, parts[1::2]))
+        # Phrases begin with every other word; hardly one of them goes on.
+        openings = self.openings
+        begins = [i for i, pair in enumerate(zip_longest(words, words[1:])) if pair in openings or pair[0] in openings]
+        bounds = list(accumulate(map(len, parts))) if begins else []
         reached = 0
-        for position, (word, following) in enumerate(zip_longest(words, words[1:])):
-            node = self.root.get(word)
-            # Phrases begin with every other word; hardly one of them goes on.
-            if node is None or position < reached or not (node.ends or following in node):
+        for position in begins:
+            if position < reached:
                 continue
             reached, labels = self._longest(words, position)
             if labels:
-                matches = matches or list(_WORD.finditer(text))
-                span = (matches[position].start(), matches[reached - 1].end())
+                span = (bounds[2 * position], bounds[2 * reached - 1])
                 for label in labels:
                     yield label, span
 

@@ -76,6 +76,7 @@ BATCH_FILES = 100  # recorded in one transaction: the disk is waited for once pe
 MAX_IN_DIGEST = 200  # alerts that a digest can show; of more it shows the strongest and counts the others
 AT_ONCE = dt.timedelta(seconds=10)  # a burst to a quick endpoint takes less, and one to a slow endpoint no longer
 BATCH_BYTES = 1_000_000  # a batch with more than this is full: what is in memory stays bounded
+RENEWALS = 3  # claims are renewed when this part of their lease is over: long before others think that all of it is
 
 
 @dataclass(slots=True)
@@ -142,14 +143,13 @@ class Judge:
             return [None] * len(articles)
 
     def _judge(self, article: Article, tags: Tags | None, now: dt.datetime, so_far_s: float) -> Verdict:
-        began_s = self.stopwatch()
+        began_s = self.stopwatch() - so_far_s
         try:
-            scored = self._score(article, self.model.tag(article) if tags is None else tags, now)
-            return replace(scored, took_s=so_far_s + self.stopwatch() - began_s)
+            return self._score(article, self.model.tag(article) if tags is None else tags, now, began_s)
         except Exception as error:  # noqa: BLE001 - as above
             return _failed(error)
 
-    def _score(self, article: Article, tags: Tags, now: dt.datetime) -> Scored:
+    def _score(self, article: Article, tags: Tags, now: dt.datetime, began_s: float) -> Scored:
         matches = self.rules.match(article, tags, now)
         headline = Headline(id=article.id, title=article.title, date=article.date, publisher=article.publisher)
         return Scored(
@@ -160,6 +160,8 @@ class Judge:
             summaries=tuple(self._summaries(article, tags, matches, now)) if matches else (),
             messages=(),
             telling=make_telling(article) if matches else None,  # nobody hears of the others: half the work is saved
+            story_id=article.id if not matches and any(tags) else None,
+            took_s=self.stopwatch() - began_s,
         )
 
     def _summaries(self, article: Article, tags: Tags, matches: Sequence[Match], now: dt.datetime) -> Iterator[Summary]:
@@ -182,6 +184,39 @@ class _Batch:
         return len(self.files) + len(self.decided) >= BATCH_FILES or self.n_bytes >= BATCH_BYTES
 
 
+@dataclass(slots=True)
+class _Claims:
+    """
+    The files that a scan has taken and not recorded: its own as long as it goes on, however slowly.
+
+    They are renewed between two pieces of work, to read a file, or to judge or record a batch: a small part of a lease.
+    One that stood still for longer than the lease leaves to others what they have taken meanwhile. What it had judged
+    by then it records: whoever is first wins, and nothing is recorded twice.
+    """
+
+    ledger: Ledger
+    clock: Clock
+    lease: dt.timedelta
+    held: set[FileVersion] = field(default_factory=set)
+    _asked_at: dt.datetime = field(init=False)  # when the oldest of them was taken or renewed
+
+    def take(self, files: Sequence[FileVersion]) -> Sequence[FileVersion]:
+        """Return those of *files* that no other daemon is at work on."""
+        now = self.clock()
+        taken = self.ledger.take(files, now, self.lease)
+        if not self.held:
+            self._asked_at = now
+        self.held.update(taken)
+        return taken
+
+    def renew(self) -> None:
+        """See to it that what is held stays so, when it is time; called between any two pieces of work."""
+        now = self.clock()
+        if self.held and abs(now - self._asked_at) >= self.lease / RENEWALS:  # a clock set back renews, too
+            self.held = set(self.ledger.take(list(self.held), now, self.lease))
+            self._asked_at = now
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ingest:
     """
@@ -193,7 +228,7 @@ class Ingest:
         formats: endpoint to the format it understands; `STANDARD` for those that are not here.
         paces: endpoint to how often it wants to be told; at once, each of them, for those that are not here.
         catch_up: what files say that had come longer ago than this goes into one digest; None for no such digest.
-        lease: what a daemon was at work on is left to it for so long when it is gone.
+        lease: what a daemon was at work on is left to it for so long when it is gone; while it works it is renewed.
         cooldown: nobody hears of a story again within that time, unless there is news.
         story_window: how long later copies of an article are known for what they are.
         max_waiting: messages not delivered yet that make the queue full: no file is read then.
@@ -228,30 +263,32 @@ class Ingest:
         """
         report = IngestReport()
         underway: deque[_Batch] = deque()
+        claims = _Claims(self.ledger, self.clock, self.lease)
         try:
-            for verdicts in self.spread(self.judge, self._pages(underway)):
+            for verdicts in self.spread(self.judge, self._pages(underway, claims)):
                 batch = underway.popleft()
-                self._tell([*batch.decided, *zip(batch.files, verdicts, strict=True)], report)
+                self._tell([*batch.decided, *zip(batch.files, verdicts, strict=True)], claims, report)
         finally:
             with suppress(LedgerError):  # the others wait a little longer then
                 self.ledger.release()
         return report
 
-    def _pages(self, underway: deque[_Batch]) -> Iterator[Sequence[Page]]:
+    def _pages(self, underway: deque[_Batch], claims: _Claims) -> Iterator[Sequence[Page]]:
         """Yield what there is to judge, batch by batch; each batch waits in *underway* for its verdicts."""
-        for batch in self._batches():
+        for batch in self._batches(claims):
             self._set_duplicates_aside(batch)
             underway.append(batch)
             yield batch.pages
 
-    def _batches(self) -> Iterator[_Batch]:
+    def _batches(self, claims: _Claims) -> Iterator[_Batch]:
         batch = _Batch()
-        for file in self._new():
+        for file in self._new(claims):
             if self.should_stop():
                 break
             if not batch.files and not batch.decided:
                 self._refuse_when_full()
-            self._read(file, batch)
+            if not self._read(file, batch):
+                claims.held.discard(file)
             if batch.is_full:
                 yield batch
                 batch = _Batch()
@@ -262,7 +299,7 @@ class Ingest:
         if waiting >= self.max_waiting:
             raise QueueFullError(waiting)
 
-    def _new(self) -> Iterator[FileVersion]:
+    def _new(self, claims: _Claims) -> Iterator[FileVersion]:
         """
         Yield the settled files that have no verdict, the newest and the oldest by turns.
 
@@ -271,25 +308,35 @@ class Ingest:
         """
         taken: set[FileVersion] = set()
         while True:
-            settled = [file for file in self.inbox.settled() if file not in taken]
+            settled = self.inbox.settled()
+            if taken:
+                settled = [file for file in settled if file not in taken]
             look_again_at = self.clock() + LOOK_AGAIN
             ordered = _from_both_ends(settled)
             while some := list(islice(ordered, LOOK_UP)):
                 new = self.ledger.unrecorded(some)
                 self.inbox.done(set(some).difference(new) if new else some)
                 taken.update(new)
-                yield from self._mine(new)
+                yield from self._mine(new, claims)
                 if self.clock() >= look_again_at:
                     break
             else:
                 return
 
-    def _mine(self, files: Sequence[FileVersion]) -> Iterator[FileVersion]:
+    def _mine(self, files: Sequence[FileVersion], claims: _Claims) -> Iterator[FileVersion]:
         """Yield those of *files* that no other daemon is at work on, taking a batch of them at a time."""
         for start in range(0, len(files), BATCH_FILES):
-            yield from self.ledger.take(files[start : start + BATCH_FILES], self.clock(), self.lease)
+            for file in claims.take(files[start : start + BATCH_FILES]):
+                claims.renew()
+                if file in claims.held:
+                    yield file
 
-    def _read(self, file: FileVersion, batch: _Batch) -> None:
+    def _read(self, file: FileVersion, batch: _Batch) -> bool:
+        """
+        Put what was read of a file into *batch*; False when it is gone or has changed.
+
+        Such a file has no verdict, and the next scan sees what is there then.
+        """
         self.checkpoint("found")
         read = self.inbox.read(file)
         if read.problem is not None:
@@ -299,7 +346,7 @@ class Ingest:
             batch.files.append(file)
             batch.pages.append(Page(file.path, read.raw, self.clock()))
             batch.n_bytes += len(read.raw)
-        # Otherwise it is gone or has changed: it has no verdict, and the next scan sees what is there then.
+        return read.problem is not None or read.raw is not None
 
     def _set_duplicates_aside(self, batch: _Batch) -> None:
         digests = [hashlib.sha256(page.raw).hexdigest() for page in batch.pages]
@@ -313,7 +360,7 @@ class Ingest:
             is_new = [digest not in known for digest in digests]
             batch.files, batch.pages = list(compress(batch.files, is_new)), list(compress(batch.pages, is_new))
 
-    def _tell(self, verdicts: Sequence[tuple[FileVersion, Verdict]], report: IngestReport) -> None:
+    def _tell(self, verdicts: Sequence[tuple[FileVersion, Verdict]], claims: _Claims, report: IngestReport) -> None:
         """
         Put the verdicts into words and record them.
 
@@ -324,7 +371,10 @@ class Ingest:
         for part in apart(tellings):
             rest = verdicts[part]
             while rest:
-                rest = self._tell_first(rest, report)
+                claims.renew()
+                left = self._tell_first(rest, report)
+                claims.held.difference_update(file for file, _ in rest[: len(rest) - len(left)])
+                rest = left
 
     def _tell_first(
         self, verdicts: Sequence[tuple[FileVersion, Verdict]], report: IngestReport
@@ -357,7 +407,7 @@ class Ingest:
         ready: list[tuple[FileVersion, Verdict | _Planned]] = []
         stories: set[str] = set()
         for file, verdict in verdicts:
-            if not isinstance(verdict, Scored):
+            if not isinstance(verdict, Scored) or not verdict.matches:
                 ready.append((file, verdict))
                 continue
             where = _placed(verdict, next(kin) if verdict.telling else ())
@@ -621,7 +671,8 @@ class Deliver:
     """
     Sends the due messages of one endpoint.
 
-    One endpoint per call, so that a slow or dead one delays nobody else.
+    One endpoint per call, so that a slow or dead one delays nobody else. A claim is for one try and is not renewed: the
+    try has a wall-clock deadline, and the settings want a lease of more than twice that.
 
     Attributes:
         lease: longer than one try can take; one claim is settled before its lease runs out or not at all.

@@ -181,7 +181,8 @@ class Scored:
     Attributes:
         summaries: what there is to say about each of the matches.
         telling: the article as a telling of its story; None for one that meets no rule, which nobody is told of.
-        story_id: of the article that told the story first; known when *messages* are.
+        story_id: of the article that told the story first: its own when it meets no rule, otherwise known when
+            *messages* are; None for one without tags.
         told: by rule and endpoint, the labels that have been told of the story once *messages* are sent.
         held: what nobody is told of.
         aside: what is told in digests.
@@ -373,7 +374,8 @@ class Ledger(Protocol):
         """
         Return those of *files*, which `unrecorded` gave, to work on, in the same order: no other daemon has taken them.
 
-        The others leave them alone until they are recorded, released, or the time of *lease* is over.
+        The others leave them alone until they are recorded, released, or the time of *lease* is over. Asked for what it
+        has, a daemon gets another *lease*, even a late one; what others have taken or recorded since is theirs.
         """
         ...
 

@@ -42,19 +42,25 @@ class Scorer:
     The text pass of one model.
 
     Safe to use from several threads at once. Neither the rows nor anything derived from them is ever copied per call.
+
+    Args:
+        vectorizer: of the model; so are *lexicon* and *rows*.
+        plain_characters: read by plain Python before the compiled pass is fetched.
     """
 
-    def __init__(self, vectorizer: TermVectorizer, lexicon: Lexicon, rows: Rows) -> None:
+    def __init__(
+        self, vectorizer: TermVectorizer, lexicon: Lexicon, rows: Rows, plain_characters: int = PLAIN_CHARACTERS
+    ) -> None:
         self._vectorizer = vectorizer
         self._lexicon = lexicon
         self._rows = rows
         self._kernel: Kernel | None = None
         self._has_tried = False
-        self._plain_characters = 0
+        self._plain_left = plain_characters
 
     def __reduce__(self) -> "tuple[type[Scorer], tuple[object, ...]]":
-        """Go to another process without what is compiled: it has that on disk."""
-        return Scorer, (self._vectorizer, self._lexicon, self._rows)
+        """Go to another process without what is compiled: it has that on disk, and fetches it at once if we did."""
+        return Scorer, (self._vectorizer, self._lexicon, self._rows, 0 if self._has_tried else self._plain_left)
 
     def warm_up(self) -> bool:
         """
@@ -79,8 +85,8 @@ class Scorer:
             and how many tokens, known ones and frequent ones each text has, int32 of shape (n_texts, 3).
         """
         if self._kernel is None and not self._has_tried:
-            self._plain_characters += sum(map(len, texts))
-            if self._plain_characters > PLAIN_CHARACTERS:
+            self._plain_left -= sum(map(len, texts))
+            if self._plain_left < 0:
                 self.warm_up()
         if self._kernel is None:
             sums = np.empty((len(texts), self._rows.numbers.shape[1]), np.float32)

@@ -58,6 +58,10 @@ class Tag:
     score: float
     band: Band
 
+    # Tags come from worker processes by the million; what dataclasses do for frozen ones takes ten times as long.
+    def __reduce__(self) -> tuple[object, ...]:
+        return Tag, (self.label, self.score, self.band)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scores:
@@ -115,6 +119,9 @@ class Tags:
 
     by_facet: Mapping[str, tuple[Tag, ...]]
     abstained: Abstention | None = None
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Tags, (self.by_facet, self.abstained)
 
     def __iter__(self) -> Iterator[Tag]:
         """Iterate over the tags of all facets, in the order of the taxonomy."""

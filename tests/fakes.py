@@ -4,7 +4,9 @@ import datetime as dt
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import nullcontext
+from copy import copy
 from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import Literal
 
 from classifier.alerts import MessageId, message_id
@@ -112,9 +114,12 @@ class _Aside:
 
 
 class FakeLedger:
-    """A `Ledger` that forgets everything when it goes."""
+    """A `Ledger` that forgets everything when it goes; in one thread, but for as many daemons as there are `beside`."""
 
     def __init__(self) -> None:
+        self._owners = count()
+        self._owner = next(self._owners)
+        self.claims: dict[str, tuple[int, dt.datetime]] = {}
         self.files: dict[FileVersion, tuple[FileState, str | None]] = {}
         self.articles: set[str] = set()
         self.matches: Counter[tuple[str, str]] = Counter()
@@ -134,23 +139,37 @@ class FakeLedger:
         self.submissions: dict[str, list[Judgement]] = {}
         self._rows: dict[MessageId, _Row] = {}
         self._retired: dict[str, dict[str, dt.datetime]] = {}
-        self._tokens = 0
+        self._tokens = count(1)
         self._used_until: dict[str, dt.datetime] = {}
-        self.newest_at: dt.datetime | None = None
+        self._recorded: list[dt.datetime] = []
+
+    def beside(self) -> "FakeLedger":
+        """Return the same ledger as another daemon has it."""
+        other = copy(self)
+        other._owner = next(self._owners)
+        return other
 
     def unrecorded(self, versions: Sequence[FileVersion]) -> Sequence[FileVersion]:
         """Return those without a verdict."""
         return [version for version in versions if version not in self.files]
 
     def take(self, files: Sequence[FileVersion], now: dt.datetime, lease: dt.timedelta) -> Sequence[FileVersion]:
-        """Take all: there is nobody else."""
-        return files
+        """Take what is one's own or nobody's."""
+        mine = []
+        for file in self.unrecorded(files):
+            owner, until = self.claims.get(file.path, (self._owner, now))
+            if owner == self._owner or until <= now:
+                self.claims[file.path] = self._owner, now + lease
+                mine.append(file)
+        return mine
 
     def release(self) -> None:
-        """Do nothing: there is nobody else."""
+        """Give up all."""
+        for path in [path for path, (owner, _) in self.claims.items() if owner == self._owner]:
+            del self.claims[path]
 
     def alone(self) -> nullcontext[None]:
-        """Do nothing: there is nobody else."""
+        """Do nothing: nobody else has a turn before this one ends."""
         return nullcontext()
 
     def scored(self, sha256s: Collection[str]) -> Collection[str]:
@@ -159,6 +178,9 @@ class FakeLedger:
 
     def record(self, verdicts: Sequence[tuple[FileVersion, Verdict]], now: dt.datetime) -> Sequence[FileState | None]:
         """Store verdicts."""
+        for file, _ in verdicts:
+            if self.claims.get(file.path, (None,))[0] == self._owner:
+                del self.claims[file.path]
         return [self._record(file, verdict, now) for file, verdict in verdicts]
 
     def _record(self, file: FileVersion, verdict: Verdict, now: dt.datetime) -> FileState | None:
@@ -190,7 +212,7 @@ class FakeLedger:
             article_id = verdict.article.id if isinstance(verdict, Scored) else verdict.sha256
             self.paths.pop((file.path, article_id), None)
             self.paths[file.path, article_id] = None
-        self.newest_at = max(now, self.newest_at or now)
+        self._recorded.append(now)
         self.recorded_at[file] = now
         return self.files[file][0]
 
@@ -354,8 +376,7 @@ class FakeLedger:
         if rate:
             self._used_until[endpoint_id] = rate.count(used_until, now)
         row = self._rows[min(due)[1]]
-        self._tokens += 1
-        row.token, row.due_at, row.scheduled_at = str(self._tokens), now + lease, now
+        row.token, row.due_at, row.scheduled_at = str(next(self._tokens)), now + lease, now
         attempts = row.attempts - row.attempts_before_retry
         return Claim(message=row.message, attempts=attempts, token=row.token, health=self.health(endpoint_id))
 
@@ -518,7 +539,7 @@ class FakeLedger:
 
     def newest_file_at(self) -> dt.datetime | None:
         """Return when the last verdict was stored."""
-        return self.newest_at
+        return max(self._recorded, default=None)
 
     def waiting(self, limit: int) -> int:
         """Count what is not delivered."""
@@ -535,8 +556,10 @@ class FakeLedger:
             digests = [self._rows[item.message_id] if item.message_id else None for item in aside]
             if all(row is not None and row.state == "delivered" for row in [*own, *digests]):
                 del self.matched_at[key], self.matches[key], self.n_endpoints[key]
-                self.aside = [item for item in self.aside if item not in aside]
-                self.held = [(article_id, item) for article_id, item in self.held if (article_id, item.rule_id) != key]
+                self.aside[:] = [item for item in self.aside if item not in aside]
+                self.held[:] = [
+                    (article_id, item) for article_id, item in self.held if (article_id, item.rule_id) != key
+                ]
                 for row in own:
                     del self._rows[row.message.id]
                 forgotten += 1
@@ -551,7 +574,7 @@ class FakeLedger:
                 forgotten += 1
         kept = [(kin, at) for kin, at in self.tellings if at >= now - retention.stories]
         forgotten += len(self.tellings) - len(kept)
-        self.tellings = kept
+        self.tellings[:] = kept
         old = [key for key, told in self.told.items() if told.at < now - retention.stories]
         for story_key in old:
             del self.told[story_key]

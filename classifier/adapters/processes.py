@@ -6,8 +6,10 @@ Keeps: results come in order; little work is done here, without any process; a w
 else, since what it had is done again here; no worker outlives this process, not even when this one is killed.
 """
 
+import gc
 import logging
 import os
+import pickle
 import signal
 import threading
 from collections import deque
@@ -53,7 +55,9 @@ class Processes:
         """Do the work in processes; when one dies, end early, with what is not done in *underway*."""
         futures: deque[Future[_Out]] = deque()
         # Fresh interpreters: this process has threads, and a fork would copy their locks in whatever state they are.
-        with ProcessPoolExecutor(self._count, get_context("spawn"), _start, (function,)) as pool:
+        # The function goes there as bytes: made once, and read by each in one go before it imports anything for them.
+        start_with = (pickle.dumps(function, pickle.HIGHEST_PROTOCOL),)
+        with ProcessPoolExecutor(self._count, get_context("spawn"), _start, start_with) as pool:
             try:
                 for item in waiting:
                     underway.append(item)
@@ -76,13 +80,14 @@ class Processes:
 _function: Callable[[Any], Any]  # of a worker process
 
 
-def _start(function: Callable[[Any], Any]) -> None:
+def _start(pickled: bytes) -> None:
     """Prepare a worker process."""
     global _function  # noqa: PLW0603 - a worker has one job, handed over once and not with every item
-    _function = function
     for number in (signal.SIGINT, signal.SIGTERM):  # sent to the whole group; the main process decides when to end
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    _function = pickle.loads(pickled)  # noqa: S301 - from the process that started this one
+    gc.freeze()  # what stays for ever need not be looked through again and again
 
 
 def _end_with_parent() -> None:

@@ -8,15 +8,17 @@ import datetime as dt
 import json
 import sqlite3
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 from fakes import FakeClock, FakeInbox, FakeSender
 
-from classifier import Training, parse_rules
+from classifier import Training, parse_article, parse_rules
 from classifier.adapters.ledger import SqlLedger
 from classifier.delivery import Outcome, Rate, Result, RetryPolicy, disabled, enabled
 from classifier.errors import LedgerError
@@ -24,8 +26,9 @@ from classifier.literals import parse_literal
 from classifier.pace import parse_pace
 from classifier.payloads import FORMATS
 from classifier.pipeline import Deliver, Digests, Ingest, Judge
-from classifier.ports import FileVersion, Ledger, Queue, Retention
+from classifier.ports import Checkpoint, FileVersion, Ledger, Queue, Retention, no_checkpoint
 from classifier.silences import Silence
+from classifier.telling import Kin, is_overtaken, make_telling
 
 HOUR = dt.timedelta(hours=1)
 TOWNS = (
@@ -54,6 +57,13 @@ def story(number: int, more: str = "") -> str:
     return f"{town} Pays {spelt}\n\n{LEAD.format(town, 300 + 11 * number)}{facts} {spelt} {spelt[::-1]}.{more}"
 
 
+def register(number: int, _more: str = "") -> str:
+    """Return an article that has nothing in common with others but what makes it one of subsidies."""
+    chance = Random(number)  # noqa: S311 - guards nothing
+    rows = " ".join(str(chance.randrange(10**5, 10**6)) for _ in range(20))
+    return f"Register {number}\n\nOperators receive a subsidy for new charging piles beside the road. {rows}.\n"
+
+
 @dataclass
 class Desk:
     """Everything between a file and what a receiver gets, on a clock that is advanced by hand."""
@@ -67,7 +77,8 @@ class Desk:
     sender: FakeSender = field(default_factory=FakeSender)
     catch_up: dt.timedelta | None = None
     age: dt.timedelta = dt.timedelta()
-    _n: int = 0
+    checkpoint: Checkpoint = no_checkpoint
+    page: Callable[[int, str], str] = story
 
     @property
     def ingest(self) -> Ingest:
@@ -94,12 +105,13 @@ class Desk:
             formats={"desk": FORMATS[self.format_name]},
             paces=paces,
             catch_up=self.catch_up,
+            checkpoint=self.checkpoint,
         )
 
     def take(self, *numbers: int, more: str = "") -> None:
         """Read files that came just now, or `age` ago."""
         arrived_ns = int((self.clock() - self.age).timestamp() * 1e9)
-        inbox = FakeInbox({f"{number:05}.txt": story(number, more).encode() for number in numbers})
+        inbox = FakeInbox({f"{number:05}.txt": self.page(number, more).encode() for number in numbers})
 
         class Dated(FakeInbox):
             def settled(self) -> Sequence[FileVersion]:
@@ -389,6 +401,60 @@ def test_a_rule_has_a_budget_of_its_own(desk: Desk) -> None:
     assert sorted(found) == ["r0", "r1", "r1", "r1"]
     assert hourly["data"]["over_budget"] == 2
     assert desk.send() == []
+
+
+@pytest.mark.parametrize(
+    ("rules", "endpoint", "n_alerts"),
+    [
+        pytest.param([{}], {"at_most": "3/hour"}, 3, id="of-an-endpoint"),
+        pytest.param([{"at_most": "3/hour"}, {}], {}, 3 + 8, id="of-a-rule"),
+        pytest.param([{"at_most": "2/hour"}, {}], {"at_most": "5/hour"}, 5, id="of-both"),
+    ],
+)
+def test_a_budget_holds_over_daemons_that_record_at_once(
+    postgres_url: str,
+    clock: FakeClock,
+    small_training: Training,
+    rules: list[dict[str, Any]],
+    endpoint: dict[str, Any],
+    n_alerts: int,
+) -> None:
+    """Neither has recorded anything when both know what to send; together they keep to it, hour after hour."""
+    ledgers = [SqlLedger(postgres_url) for _ in range(2)]
+    both = threading.Barrier(2, timeout=60)
+
+    def wait_for_the_other(point: str) -> None:
+        if point == "scored":
+            both.wait()
+
+    desks = [
+        Desk(ledger, clock, small_training, rules, {"desk": endpoint}, checkpoint=wait_for_the_other, page=register)
+        for ledger in ledgers
+    ]
+    tellings = [make_telling(parse_article(register(i).encode(), f"{i:05}.txt")) for i in range(24)]
+    kin = [Kin(telling=telling, story_id=telling.article_id) for telling in tellings]
+    assert not any(is_overtaken([(telling, None)], kin[:i]) for i, telling in enumerate(tellings))  # but for budgets
+    desks[0].at("2026-03-02T12:00:00")
+    n_aside, told = 8 * len(rules) - n_alerts, []
+    for hour in range(3):
+        numbers = range(8 * hour, 8 * hour + 8)
+        with ThreadPoolExecutor(2) as pool:
+            under_way = [pool.submit(desk.take, *numbers[i::2]) for i, desk in enumerate(desks)]
+        assert [take.result() for take in under_way] == [None, None]
+        told += [body for desk in desks for body in desk.send()]
+        clock.advance(3_600)
+        told += desks[hour % 2].send()
+
+        assert kinds(told[-n_alerts - 1 :]) == ["alert"] * n_alerts + [f"digest {n_aside}"]
+        assert told[-1]["data"]["over_budget"] == n_aside
+        assert [desk.send() for desk in desks] == [[], []]
+
+    books = ledgers[0].audit()
+    assert books.files == {"scored": 24}
+    assert books.messages == {"delivered": 3 * (n_alerts + 1)}
+    assert (books.aside, books.in_digests) == (0, 3 * n_aside)
+    for ledger in ledgers:
+        ledger.close()
 
 
 @pytest.mark.parametrize("name", ["slack", "teams", "discord", "ntfy"])

@@ -1,4 +1,4 @@
-"""What every ledger promises, asked of the fake and of SQLite alike; then what only a database can get wrong."""
+"""What every ledger promises, asked of the fake, SQLite and PostgreSQL alike; then what only SQLite can get wrong."""
 
 import datetime as dt
 import sqlite3
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import version_of
+from fakes import FakeLedger, version_of
 from messages import put, scored
 from sqlalchemy.event import listen
 
@@ -231,6 +231,76 @@ def test_what_is_taken_can_be_taken_again_by_the_same_daemon(ledger: Ledger) -> 
 
     assert list(ledger.take(ledger.unrecorded(files), NOW, LEASE)) == files[1:]
     assert list(ledger.take([], NOW, LEASE)) == []
+
+
+def test_what_is_taken_again_in_time_or_late_is_still_ones_own(ledger: Ledger) -> None:
+    """As long as nobody else came; what has been released is free, and so is what nobody ever took."""
+    files = [version_of(name) for name in ("b", "a", "c")]
+    assert list(ledger.take(files, NOW, LEASE)) == files
+    assert list(ledger.take(files, later(30), LEASE)) == files
+    assert list(ledger.take(files[1:], later(1000), LEASE)) == files[1:]
+    ledger.release()
+
+    assert list(ledger.take(files, later(1001), LEASE)) == files
+
+
+@pytest.fixture(params=["fake", "postgres"])
+def daemons(request: pytest.FixtureRequest) -> Iterator[tuple[Ledger, Ledger]]:
+    """Return each kind of ledger that can be shared, empty, as two daemons have it."""
+    if request.param == "fake":
+        fake = FakeLedger()
+        yield fake, fake.beside()
+        return
+    url = request.getfixturevalue("postgres_url")
+    first, second = SqlLedger(url), SqlLedger(url)
+    yield first, second
+    first.close()
+    second.close()
+
+
+def test_a_lease_that_is_renewed_keeps_others_away(daemons: tuple[Ledger, Ledger]) -> None:
+    """From the moment of the renewal on; when it is over, they may come."""
+    first, second = daemons
+    files = [version_of(name) for name in ("b", "a", "c")]
+    first.take(files, NOW, LEASE)
+    assert list(first.take(files[1:], later(40), LEASE)) == files[1:]
+
+    assert list(second.take(files, later(59), LEASE)) == []
+    assert list(second.take(files, later(61), LEASE)) == files[:1]  # this one was not renewed
+    assert list(second.take(files, later(99), LEASE)) == files[:1]
+    assert list(second.take(files, later(101), LEASE)) == files
+
+
+def test_a_renewal_takes_nothing_back(daemons: tuple[Ledger, Ledger]) -> None:
+    """What another one has taken after the lease was over, or recorded, is its own; the rest is renewed."""
+    first, second = daemons
+    files = [version_of(name, name.encode()) for name in "abcd"]
+    first.take(files, NOW, LEASE)
+    assert list(second.take(files[:2], later(61), LEASE)) == files[:2]
+    put(second, files[0], scored("one", "desk"), later(62))
+
+    assert list(first.take(files, later(63), LEASE)) == files[2:]
+    assert list(second.take(files[1:], later(64), LEASE)) == files[1:2]
+    assert list(second.take(files[1:], later(122), LEASE)) == files[1:2]
+    assert list(second.take(files[1:], later(124), LEASE)) == files[1:]
+    first.release()  # of its own, which are none any more
+    assert list(first.take(files[1:], later(125), LEASE)) == []
+
+
+def test_who_is_late_records_nothing_a_second_time(daemons: tuple[Ledger, Ledger]) -> None:
+    """Whoever records first wins, also without a claim: the other's work is not waited for, and not told twice."""
+    first, second = daemons
+    files = [version_of(name, name.encode()) for name in "ab"]
+    first.take(files, NOW, LEASE)
+    second.take(files, later(61), LEASE)
+    assert put(second, files[0], scored("one", "desk"), later(62)) == "scored"
+    assert put(first, files[0], scored("one", "desk"), later(63)) is None
+    assert put(first, files[1], scored("two", "desk"), later(63)) == "scored"
+    assert put(second, files[1], scored("two", "desk"), later(64)) is None
+
+    assert second.audit().files == {"scored": 2}
+    assert second.audit().messages == {"pending": 2}
+    assert second.audit().faults == ()
 
 
 def test_what_is_recorded_alone_is_there_afterwards(ledger: Ledger) -> None:

@@ -4,7 +4,8 @@ import datetime as dt
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -17,9 +18,10 @@ from classifier import LedgerError, Training, parse_rules
 from classifier.adapters.ledger import SqlLedger, check_url, database
 from classifier.adapters.ledger.database import Turn, wait_for_turn
 from classifier.app import _check_clock, utc_now
+from classifier.daemon import clock_off_s
 from classifier.delivery import Delivered, EndpointHealth, Outcome, Rate, Result
-from classifier.pipeline import Ingest, Judge
-from classifier.ports import Claim, Duplicate, Retention
+from classifier.pipeline import Ingest, Judge, Page
+from classifier.ports import Claim, Duplicate, Retention, Verdict
 
 NOW = dt.datetime(2026, 1, 2, 3, 4, 5, 678_901, tzinfo=dt.UTC)
 LEASE = dt.timedelta(seconds=60)
@@ -153,10 +155,41 @@ def test_alembic_makes_the_tables_the_code_uses(ledgers: Callable[[], SqlLedger]
 def test_a_clock_that_is_off_is_refused(ledgers: Callable[[], SqlLedger], monkeypatch: pytest.MonkeyPatch) -> None:
     """What is due, and whose lease is over, is told by the clocks of all."""
     ledger = ledgers()
-    _check_clock(ledger)
+    _check_clock(ledger, 60)
     monkeypatch.setattr("classifier.app.utc_now", lambda: utc_now() + dt.timedelta(seconds=75))
-    with pytest.raises(LedgerError, match=r"clock is \+75 s off the database's; set both by NTP"):
-        _check_clock(ledger)
+    with pytest.raises(LedgerError, match=r"clock is \+7[45] s off the database's; set both by NTP"):
+        _check_clock(ledger, 60)
+
+
+@pytest.mark.parametrize(
+    ("lease_s", "off_s", "is_off"),
+    [
+        (60, 14, False),
+        (60, -14, False),
+        (60, 17, True),
+        (60, -17, True),
+        (3_600, 28, False),
+        (3_600, 32, True),
+        (3_600, -32, True),
+    ],
+)
+def test_a_clock_may_be_off_by_a_quarter_of_a_lease_and_half_a_minute(
+    ledgers: Callable[[], SqlLedger], lease_s: float, off_s: float, *, is_off: bool
+) -> None:
+    """Ahead or behind."""
+    found = clock_off_s(ledgers(), lambda: utc_now() + dt.timedelta(seconds=off_s), lease_s)
+
+    assert found == (pytest.approx(off_s, abs=1) if is_off else None)
+
+
+def test_an_answer_that_takes_long_puts_no_clock_off(ledgers: Callable[[], SqlLedger]) -> None:
+    """Nor does standing still before or after the question; only what both moments leave over counts."""
+    ledger, now = ledgers(), utc_now()
+    slow = iter([now - dt.timedelta(seconds=40), now + dt.timedelta(seconds=40)])
+    slow_and_off = iter([now + dt.timedelta(seconds=40), now + dt.timedelta(seconds=80)])
+
+    assert clock_off_s(ledger, lambda: next(slow), 60) is None
+    assert clock_off_s(ledger, lambda: next(slow_and_off), 60) == pytest.approx(40, abs=2)
 
 
 # -- D3: a database that cannot be used now --------------------------------------------------------------------------
@@ -274,6 +307,59 @@ def test_take_gives_every_file_to_one_daemon(ledgers: Callable[[], SqlLedger]) -
     assert list(second.take(files[:3], later(63), LEASE)) == files[1:3]
     assert put(second, files[0], scored("one"), later(64)) is None
     assert asked(first, "SELECT count(*) FROM file_claims") == [(2,)]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "first", "second"),
+    [pytest.param(25, {"scored": 250}, {}, id="slow"), pytest.param(61, {}, {"scored": 250}, id="frozen")],
+)
+def test_a_slow_daemon_keeps_its_files_and_a_frozen_one_loses_them(
+    ledgers: Callable[[], SqlLedger],
+    small_training: Training,
+    clock: FakeClock,
+    seconds: float,
+    first: dict[str, int],
+    second: dict[str, int],
+) -> None:
+    """All are read when the first batch is judged; another daemon looks after each, and a lease is 60 seconds."""
+    judge = Judge(small_training.model, parse_rules([], small_training.model.taxonomy, []))
+    files = {f"{number:04}.txt": f"Choir Sings\n\nzzz {number} qqq xxx".encode() for number in range(250)}
+    other = Ingest(inbox=FakeInbox(dict(files)), ledger=ledgers(), judge=judge, clock=clock)
+    found: Counter[str] = Counter()
+
+    def judged(pages: Sequence[Page]) -> Sequence[Verdict]:
+        clock.advance(seconds)
+        found.update(other.run().files)
+        return judge(pages)
+
+    ledger = ledgers()
+    mine = Ingest(
+        inbox=FakeInbox(dict(files)),
+        ledger=ledger,
+        judge=judged,
+        clock=clock,
+        spread=lambda function, items: map(function, list(items)),
+    )
+    report = mine.run()
+
+    assert (dict(report.files), dict(found)) == (first, second)
+    assert ledger.audit().files == {"scored": 250}
+    assert ledger.audit().faults == ()
+    assert asked(ledger, "SELECT count(*) FROM file_claims") == [(0,)]
+
+
+def test_taking_waits_for_nobody_who_records(ledgers: Callable[[], SqlLedger]) -> None:
+    """Whoever records gives up its claims with it; the others see them as they were, and take what is left."""
+    first, second = ledgers(), ledgers()
+    files = [version_of(f"{number}.txt", b"x" * number) for number in range(4)]
+    first.take(files[:3], NOW, LEASE)
+    with first.alone():
+        put(first, files[1], scored("one"), later(1))
+        assert list(second.take(files, later(1), LEASE)) == files[3:]
+        put(first, files[0], scored("two"), later(1))
+
+    assert list(second.take(files, later(2), LEASE)) == files[3:]
+    assert asked(first, "SELECT path FROM file_claims ORDER BY path") == [("2.txt",), ("3.txt",)]
 
 
 def test_d5_no_message_is_claimed_twice_and_a_late_worker_is_fenced(ledgers: Callable[[], SqlLedger]) -> None:

@@ -140,6 +140,11 @@ def test_four_daemons_lose_nothing_whatever_happens_to_them(
         fleet.drop(60)
         poll(fleet.is_quiet, "the end")
         poll(lambda: "works again" in fleet.log("cut"), "the cut to be mended")
+        for _ in range(20):  # who gets which file is a matter of luck
+            if all(" scored " in fleet.log(name) for name in ("frozen", "ended", "cut")):
+                break
+            fleet.drop(60)
+            poll(fleet.is_quiet, "one more end")
         assert killed.returncode == -signal.SIGKILL
         for process in (frozen, ended, cut):
             process.send_signal(signal.SIGTERM)
@@ -148,12 +153,12 @@ def test_four_daemons_lose_nothing_whatever_happens_to_them(
     monkeypatch.setenv("LEDGER_URL", fleet.url)
     books = fleet.rig.audit()
     articles = {content for content in fleet.dropped.values() if not content.startswith(PNG)}
-    assert books["files"]["total"] == len(fleet.dropped) == 300
+    assert books["files"]["total"] == len(fleet.dropped) >= 300
     assert books["files"]["scored"] == len(articles)
     assert books["messages"] == {"total": len(articles), "delivered": len(articles)}
     assert fleet.count("file_claims") == 0
     for name in ("frozen", "ended", "cut"):
-        assert "scored" in fleet.log(name), name
+        assert " scored " in fleet.log(name), name
 
     receiver.verified()
     requests = Counter(receiver.ids())

@@ -30,10 +30,10 @@ from standardwebhooks import Webhook
 
 from classifier import ClassifierError, LedgerError, Model, Training, load_model, parse_article, save_model
 from classifier import app as app_module
-from classifier.app import open_app
+from classifier.app import open_app, utc_now
 from classifier.daemon import Daemon
 from classifier.delivery import EndpointState, disabled, enabled
-from classifier.health import Reason
+from classifier.health import MEANING, Reason
 
 
 class World:
@@ -818,6 +818,43 @@ def test_o1_silence_is_told_once_and_its_end_too(world: World, monkeypatch: pyte
         ("daemon.health", "failing"),
         ("daemon.health", "ok"),
     ]
+
+
+def test_a_clock_that_goes_off_is_an_alarm_until_it_is_set(
+    world: World, postgres_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The daemon says so and goes on; while the database cannot be asked, it is not taken back."""
+    monkeypatch.setattr("classifier.health.TELL_AGAIN_S", 0.0)
+    monkeypatch.setenv("LEDGER_URL", postgres_url)
+    port = _free_port()
+    extra = f'[ledger]\nurl_env = "LEDGER_URL"\n[monitor]\nport = {port}'
+    world.write(extra=extra, delivery='ops_to = ["ops"]', endpoints="desk ops")
+    with open_app(world.config) as app, app.serving():
+        turn(app, "check-up")
+        assert app.health.reasons() == ()
+        app.clock = lambda: utc_now() - dt.timedelta(seconds=75)
+        turn(app, "check-up")
+        app.clock = utc_now
+        with monkeypatch.context() as cut:
+            cut.setattr(type(app.ledger), "clock", _fail)
+            turn(app, "check-up")
+            assert set(app.health.reasons()) == {Reason.LEDGER_ERROR, Reason.CLOCK_OFF}
+        app.clock = lambda: utc_now() - dt.timedelta(seconds=75)
+        world.drop()
+        turn(app, "check-up", "scan")
+        turn(app, "check-up", "alarms", "scan", "deliver desk")
+        status, text = get(f"http://127.0.0.1:{port}/healthz")
+        app.clock = utc_now
+        turn(app, "check-up")
+        turn(app, "check-up", "alarms")
+        after, _ = get(f"http://127.0.0.1:{port}/healthz")
+
+    assert (status, after) == (503, 200)
+    assert json.loads(text)["reasons"] == [{"reason": "clock_off", "meaning": MEANING[Reason.CLOCK_OFF]}]
+    told = [item["data"] for item in world.receiver.verified() if item["type"] == "daemon.health"]
+    assert [(item["status"], item["reasons"]) for item in told] == [("failing", ["clock_off"]), ("ok", [])]
+    assert len(world.receiver.requests) == len(told) + 1
+    assert sum("clock is -75 s off the database's" in line for line in caplog.messages) == 1
 
 
 def test_o4_an_alarm_that_cannot_be_told_is_in_the_log_and_told_later(

@@ -86,6 +86,18 @@ def test_o1_no_new_file_for_too_long_is_a_reason_until_one_comes() -> None:
     assert Health(clock, scan_within_s=1, fresh_within_s=100, idle_s=-5).file_age_s == 0
 
 
+def test_a_clock_that_is_off_is_a_reason_until_it_is_not() -> None:
+    """Whatever jobs come and go; what is no news is said once."""
+    health = Health(Seconds(), scan_within_s=10)
+    news = [health.clock_compared(is_off=is_off) for is_off in (False, True, True)]
+    health.keep(["scan"])
+
+    assert news == [False, True, False]
+    assert health.reasons() == (Reason.CLOCK_OFF,)
+    assert health.clock_compared(is_off=False)
+    assert health.reasons() == ()
+
+
 def test_o1_alarms_are_told_once_and_again_until_taken() -> None:
     """Each receiver for itself; the same alarm has the same number; what is over is told too."""
     alarms = Alarms()

@@ -2,9 +2,10 @@
 
 import datetime as dt
 import json
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import NoReturn, cast
+from typing import NoReturn, TypeVar, cast
 
 import pytest
 from fakes import FakeClock, FakeInbox, FakeLedger, FakeSender
@@ -14,9 +15,11 @@ from classifier.delivery import Outcome, Result, RetryPolicy
 from classifier.errors import LedgerError
 from classifier.pace import Pace
 from classifier.payloads import FORMATS, Summary
-from classifier.pipeline import Deliver, Ingest, Judge
-from classifier.ports import Rejected
+from classifier.pipeline import BATCH_FILES, Deliver, Ingest, Judge, Page
+from classifier.ports import Rejected, Verdict
 
+_In = TypeVar("_In")
+_Out = TypeVar("_Out")
 ARTICLE = b"City Pays\n\nThe mayor of the city said operators receive a subsidy for new charging piles beside the road."
 OFF_TOPIC = b"Choir Sings\n\nzzz qqq xxx vvv kkk"
 
@@ -179,6 +182,133 @@ def test_ingest_loses_nothing_when_it_breaks_off(world: World, point: str) -> No
 
     assert world.ledger.audit().files == {"scored": 2}
     assert world.ledger.audit().messages == {"pending": 2}
+
+
+# -- several daemons on one ledger -----------------------------------------------------------------------------------
+
+
+def _backlog(count: int) -> dict[str, bytes | Rejected | None]:
+    return {f"{number:04}.txt": f"Choir Sings\n\nzzz {number} qqq xxx vvv kkk".encode() for number in range(count)}
+
+
+def _read_ahead(function: Callable[[_In], _Out], items: Iterable[_In], /) -> Iterator[_Out]:
+    """Call *function* as several processes do: much has been read and waits before the first is judged."""
+    yield from map(function, list(items))
+
+
+def _beside(world: World) -> Ingest:
+    """Return what another daemon takes files in with, from the same folder."""
+    return replace(world.ingest, inbox=FakeInbox(world.inbox.files), ledger=world.ledger.beside())
+
+
+def test_slow_judging_keeps_its_claims(world: World) -> None:
+    """Five batches of 25 seconds each under a lease of 60: whoever looks meanwhile finds nothing to do."""
+    world.inbox.files = _backlog(5 * BATCH_FILES)
+    other, found = _beside(world), Counter[str]()
+
+    def slow(pages: Sequence[Page]) -> Sequence[Verdict]:
+        world.clock.advance(25)
+        found.update(other.run().files)
+        return world.ingest.judge(pages)
+
+    report = replace(world.ingest, judge=slow, spread=_read_ahead).run()
+
+    assert dict(report.files) == {"scored": 5 * BATCH_FILES}
+    assert dict(found) == {}
+    assert world.ledger.claims == {}
+
+
+def test_slow_recording_keeps_its_claims(world: World) -> None:
+    """Five copies of a story in one batch are recorded one by one, each after 25 seconds."""
+    world.inbox.files = {f"{number}.txt": ARTICLE + f" {number}".encode() for number in range(5)}
+    other, found = _beside(world), Counter[str]()
+
+    def slow(point: str) -> None:
+        if point == "scored":
+            world.clock.advance(25)
+            found.update(other.run().files)
+
+    report = replace(world.ingest, checkpoint=slow).run()
+
+    assert dict(report.files) == {"scored": 5}
+    assert dict(found) == {}
+
+
+def test_slow_reading_keeps_its_claims(world: World) -> None:
+    """A folder far away gives a file every three seconds; a batch of them takes five leases."""
+    world.inbox.files = _backlog(BATCH_FILES)
+    other = _beside(world)
+    found: Counter[str] = Counter()
+
+    def far_away(point: str) -> None:
+        if point == "read":
+            world.clock.advance(3)
+            found.update(other.run().files)
+
+    report = replace(world.ingest, checkpoint=far_away).run()
+
+    assert dict(report.files) == {"scored": BATCH_FILES}
+    assert dict(found) == {}
+
+
+@pytest.mark.parametrize("asleep_s", [59, 61])
+def test_a_frozen_daemon_loses_its_claims_and_records_nothing_twice(world: World, asleep_s: float) -> None:
+    """It wakes up with one batch judged and two at hand; within its lease all are its own, after it none."""
+    world.inbox.files = _backlog(3 * BATCH_FILES)
+    other, found = _beside(world), Counter[str]()
+    seen: list[str] = []
+
+    def frozen(pages: Sequence[Page]) -> Sequence[Verdict]:
+        if not seen:
+            world.clock.advance(asleep_s)
+            found.update(other.run().files)
+        seen.extend(page.path for page in pages)
+        return world.ingest.judge(pages)
+
+    report = replace(world.ingest, judge=frozen, spread=_read_ahead).run()
+    mine, others = ({"scored": 300}, {}) if asleep_s < 60 else ({}, {"scored": 300})
+
+    assert (dict(report.files), dict(found)) == (mine, others)
+    assert world.ledger.audit().files == {"scored": 300}
+    assert world.ledger.audit().faults == ()
+    assert world.ledger.claims == {}
+
+
+def test_a_frozen_daemon_leaves_alone_what_others_are_at_work_on(world: World) -> None:
+    """It takes no claim back, and does not begin with a file that is another's by now."""
+    world.inbox.files = _backlog(BATCH_FILES)
+    other = world.ledger.beside()
+    files = world.inbox.settled()
+    read: list[str] = []
+
+    def freeze(point: str) -> None:
+        if point == "read":
+            read.append(point)
+            if len(read) == 10:
+                world.clock.advance(61)
+                other.take(files[40:], world.clock(), world.ingest.lease)
+
+    report = replace(world.ingest, checkpoint=freeze).run()
+
+    assert dict(report.files) == {"scored": len(read)}
+    assert len(read) < BATCH_FILES
+    assert set(world.ledger.claims) == {file.path for file in files[40:]}
+    assert list(other.take(files, world.clock(), world.ingest.lease)) == list(other.unrecorded(files))
+
+
+def test_claims_are_renewed_when_the_clock_was_set_back(world: World) -> None:
+    """They end when the lease is over by the clock as it is now, which is that of the others."""
+    world.inbox.files = _backlog(2 * BATCH_FILES)
+    ends: list[set[dt.timedelta]] = []
+
+    def set_back(pages: Sequence[Page]) -> Sequence[Verdict]:
+        ends.append({until - world.clock() for _, until in world.ledger.claims.values()})
+        world.clock.advance(-3600)
+        return world.ingest.judge(pages)
+
+    replace(world.ingest, judge=set_back, spread=_read_ahead).run()
+
+    assert ends[:2] == [{world.ingest.lease}] * 2
 
 
 def test_deliver_sends_what_is_due_for_one_endpoint(world: World) -> None:

@@ -94,7 +94,7 @@ class SqlLedger:
             return recording.unrecorded(connection, files)
 
     def take(self, files: Sequence[FileVersion], now: dt.datetime, lease: dt.timedelta) -> Sequence[FileVersion]:
-        """Return those of *files*, which `unrecorded` gave, to work on: no other daemon has taken them."""
+        """Return those of *files* to work on: no other daemon has taken them; asked for again, they are renewed."""
         if not self._database.is_shared:
             return files
         with self._database.writing() as connection:

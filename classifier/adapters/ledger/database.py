@@ -37,6 +37,7 @@ LOCK_TIMEOUT_S = (
     15  # longer than IDLE_TIMEOUT_S: whoever holds a lock and stands still is cut off before others give up
 )
 IDLE_TIMEOUT_S = 10
+CACHE_KB = 32_768  # of a SQLite connection: the upper pages of what is looked up in a ledger of a million files
 STATEMENT_TIMEOUT_S = 60  # of anything but what goes through the whole ledger
 _LOCKS = 0x706F6C  # the first half of our advisory locks' names, so that they are nobody else's
 _POSTGRES = ("postgres", "postgresql")
@@ -62,6 +63,11 @@ def insert_new(connection: sa.Connection, table: sa.Table, row: Mapping[str, obj
     """Insert a row unless one with its key is there, also when somebody else inserts it at this very moment."""
     insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
     connection.execute(insert(table).on_conflict_do_nothing(), row)
+
+
+def parameter_mark(connection: sa.Connection) -> str:
+    """Return what stands for a parameter in a statement that goes to the driver as it is."""
+    return "?" if connection.dialect.paramstyle == "qmark" else "%s"
 
 
 def has_turn(connection: sa.Connection, turn: Turn) -> bool:
@@ -358,7 +364,7 @@ def _size(path: Path) -> int:
 def _prepare_sqlite(connection: "DBAPIConnection", _record: object) -> None:
     connection.isolation_level = None  # sqlite3 must not begin transactions of its own: _begin_sqlite does
     cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"cache_size=-{CACHE_KB}"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 
 import sqlalchemy as sa
 
-from classifier.adapters.ledger.database import Turn, wait_for_turn
+from classifier.adapters.ledger.database import Turn, parameter_mark, wait_for_turn
 from classifier.adapters.ledger.digests import aside_row
 from classifier.adapters.ledger.schema import (
     MAX_DETAIL,
@@ -28,8 +28,9 @@ _MAX_IN = 1_000  # values asked for in one statement; every database takes so ma
 
 def unrecorded(connection: sa.Connection, versions: Sequence[FileVersion]) -> Sequence[FileVersion]:
     """Return those of *versions* that have no verdict yet, in the same order."""
-    known = _recorded(connection, versions)
-    return [version for version in versions if _key(version) not in known]
+    keys = list(map(_key, versions))
+    known = _recorded(connection, keys)
+    return [version for version, key in zip(versions, keys, strict=True) if key not in known]
 
 
 def record(
@@ -42,16 +43,17 @@ def record(
     """
     wait_for_turn(connection, Turn.RECORD)
     digests = [_digest(verdict) for _, verdict in verdicts]
-    recorded = _recorded(connection, [file for file, _ in verdicts])
+    keys = [_key(file) for file, _ in verdicts]
+    recorded = _recorded(connection, keys)
     known = scored(connection, {digest for digest in digests if digest})
     rows = _Rows(now)
     states = []
-    for (file, verdict), digest in zip(verdicts, digests, strict=True):
+    for (_, verdict), key, digest in zip(verdicts, keys, digests, strict=True):
         state: FileState | None = None
-        if _key(file) not in recorded:
-            state = rows.add(file, verdict, is_known=digest in known)
+        if key not in recorded:
+            state = rows.add(key, verdict, is_known=digest in known)
         if state is not None:
-            recorded.add(_key(file))
+            recorded.add(key)
         if state == "scored" and digest:
             known.add(digest)
         states.append(state)
@@ -60,6 +62,13 @@ def record(
             connection.execute(table.insert(), values)
     record_tellings(connection, rows.scored, now)
     return states
+
+
+_VERSION = ("path", "size", "mtime_ns", "ctime_ns", "inode")
+_Key = tuple[str, int, int, int, str]
+# Written out for the driver: the first scan of a process asks for every file of the folder, and SQLAlchemy would take
+# longer over a thousand names than the database does.
+_VERSIONS_OF = f"SELECT {', '.join(_VERSION)} FROM files WHERE path IN ({{marks}})"  # noqa: S608 - our own words
 
 
 class _Rows:
@@ -72,7 +81,7 @@ class _Rows:
         }
         self.scored: list[Scored] = []
 
-    def add(self, file: FileVersion, verdict: Verdict, *, is_known: bool) -> FileState | None:
+    def add(self, file: _Key, verdict: Verdict, *, is_known: bool) -> FileState | None:
         """Add what follows from one verdict; *is_known* says whether its bytes have been scored before."""
         match verdict:
             case Scored() if not is_known:
@@ -87,14 +96,14 @@ class _Rows:
 
     def _add_file(
         self,
-        file: FileVersion,
+        file: _Key,
         state: FileState,
         *,
         article_id: str | None = None,
         reason: str | None = None,
         detail: str | None = None,
     ) -> FileState:
-        row = dict(zip(_VERSION, _key(file), strict=True))
+        row: dict[str, object] = dict(zip(_VERSION, file, strict=True))
         row |= {"state": state, "reason": reason, "detail": detail, "article_id": article_id, "recorded_at": self._now}
         self.by_table[files].append(row)
         return state
@@ -144,20 +153,17 @@ class _Rows:
         self.by_table[outbox] += [outbox_row(message, article.id, self._now) for message in scored.messages]
 
 
-_VERSION = ("path", "size", "mtime_ns", "ctime_ns", "inode")
-_Key = tuple[str, int, int, int, str]
-
-
 def _key(file: FileVersion) -> _Key:
     return storable(file.path), file.size, file.mtime_ns, file.ctime_ns, str(file.inode)
 
 
-def _recorded(connection: sa.Connection, versions: Sequence[FileVersion]) -> set[_Key]:
-    """Return all recorded versions of the files with these paths."""
-    query = sa.select(*(files.c[name] for name in _VERSION))
+def _recorded(connection: sa.Connection, keys: Sequence[_Key]) -> set[_Key]:
+    """Return all recorded versions of the files with the paths of these."""
     found: set[_Key] = set()
-    for some in _batched([storable(version.path) for version in versions]):
-        found.update(map(tuple, connection.execute(query.where(files.c.path.in_(some)))))
+    for some in _batched([path for path, *_ in keys]):
+        query = _VERSIONS_OF.format(marks=", ".join([parameter_mark(connection)] * len(some)))
+        with connection.exec_driver_sql(query, tuple(some)) as rows:
+            found.update(rows.cursor.fetchall())
     return found
 
 

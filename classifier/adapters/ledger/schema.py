@@ -36,6 +36,8 @@ def storable(text: str) -> str:
     >>> storable("a\0b\ud800") == "a\ufffdb\ufffd"
     True
     """
+    if text.isascii() and "\0" not in text:  # nearly always, and asked for every text that is stored
+        return text
     return _UNSTORABLE.sub("\ufffd", text)
 
 

@@ -15,6 +15,7 @@ from typing import TypeVar
 
 import sqlalchemy as sa
 
+from classifier.adapters.ledger.database import parameter_mark
 from classifier.adapters.ledger.schema import files, fresh, tellings, told
 from classifier.ports import Scored
 from classifier.stories import N_BANDS, Signature, SignatureTable, bands_of, may_tell_same
@@ -31,6 +32,9 @@ SHARED = (
     "SELECT telling_id, count(*) FROM bands WHERE band IN ({marks}) AND telling_id >= {mark} GROUP BY telling_id"
     " ORDER BY 2 DESC, 1 DESC LIMIT {limit}"
 )
+_KEY = ("story_id", "rule_id", "endpoint_id")
+_ITS_KEY = tuple(f"its_{name}" for name in _KEY)
+_FORGET = told.delete().where(*(told.c[name] == sa.bindparam(its) for name, its in zip(_KEY, _ITS_KEY, strict=True)))
 _FILE = "INSERT INTO bands (band, telling_id) VALUES (?, ?)"
 _FILE_ALL = "INSERT INTO bands (band, telling_id) SELECT * FROM unnest(%s::bigint[], %s::bigint[])"
 
@@ -48,7 +52,7 @@ def kin(connection: sa.Connection, given: Sequence[Telling], since: dt.datetime)
     new = connection.execute(sa.select(fresh).where(fresh.c.telling_id >= first)).all()
     table = SignatureTable([Signature(row.signature) for row in new])
     known = _versions(connection, given, since)
-    mark = _mark(connection)
+    mark = parameter_mark(connection)
     shared = SHARED.format(marks=", ".join([mark] * N_BANDS), mark=mark, limit=MAX_KIN)
     ids: list[list[int]] = []
     for telling in given:
@@ -101,10 +105,6 @@ def _fetched(
             )
             found[row.id] = Kin(telling=earlier, story_id=row.story_id)
     return [[found[key] for key in keys] for keys in wanted]
-
-
-def _mark(connection: sa.Connection) -> str:
-    return "?" if connection.dialect.paramstyle == "qmark" else "%s"
 
 
 def _is_in(name: str, values: Collection[object]) -> sa.ColumnElement[bool]:
@@ -179,11 +179,14 @@ def record_tellings(connection: sa.Connection, recorded: Sequence[Scored], now: 
     if ids:
         new = [{"telling_id": row.id, "signature": signatures[row.article_id]} for row in ids]
         connection.execute(fresh.insert(), new)
-    for item in recorded:
-        for (rule_id, endpoint_id), labels in item.told.items():
-            mine = {"story_id": item.story_id, "rule_id": rule_id, "endpoint_id": endpoint_id}
-            connection.execute(told.delete().where(*(told.c[name] == value for name, value in mine.items())))
-            connection.execute(told.insert(), mine | {"labels": json.dumps(sorted(labels)), "told_at": now})
+    known = {
+        (item.story_id, *reader): {"labels": json.dumps(sorted(labels)), "told_at": now}
+        for item in recorded
+        for reader, labels in item.told.items()
+    }
+    if known:
+        connection.execute(_FORGET, [dict(zip(_ITS_KEY, key, strict=True)) for key in known])
+        connection.execute(told.insert(), [dict(zip(_KEY, key, strict=True)) | row for key, row in known.items()])
     if (connection.scalar(sa.select(sa.func.count()).select_from(fresh)) or 0) >= MAX_FRESH:
         _file(connection)
 
