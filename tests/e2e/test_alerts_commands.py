@@ -117,7 +117,7 @@ def test_the_daemon_posts_to_each_endpoint_in_its_format(tmp_path: Path, receive
     command = [sys.executable, "-m", "classifier", "once", "-c", str(path), "--json"]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
 
-    assert json.loads(result.stdout) == {"files": {"scored": 1}, "deliveries": {"delivered": 2}}
+    assert json.loads(result.stdout) == {"files": {"scored": 1}, "deliveries": {"delivered": 2}, "waiting": {}}
     chat, api = sorted(receiver.requests, key=lambda request: "webhook-signature" in request.headers)
     assert json.loads(chat.body)["blocks"][0]["text"]["text"] == TITLE
     assert "webhook-signature" not in chat.headers
