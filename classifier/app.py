@@ -21,7 +21,6 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from classifier.adapters.artifacts import load_model
-from classifier.adapters.changes import Changes
 from classifier.adapters.inbox import FolderInbox
 from classifier.adapters.ledger import SqlLedger, check_url, sqlite_file
 from classifier.adapters.monitor import Monitor
@@ -30,7 +29,7 @@ from classifier.adapters.processes import Processes
 from classifier.adapters.systemd import Notifier
 from classifier.adapters.webhook import Endpoint, HttpSender
 from classifier.alerts import MessageId, kind_of
-from classifier.daemon import Daemon, Work, clock_off_s, watched_files
+from classifier.daemon import Daemon, Work, clock_off_s, read_watched
 from classifier.delivery import KEY_OVERLAP, EndpointHealth, EndpointState, Message, Rate, RetryPolicy, fingerprint
 from classifier.errors import ConfigError, LedgerError, Problem
 from classifier.health import Health
@@ -147,9 +146,7 @@ def open_app(path: Path | str) -> Iterator[Daemon]:
         ModelError: the model cannot be loaded.
         LedgerError: the ledger cannot be opened.
     """
-    changes = Changes([Path(path).absolute()])
-    checked, model = _check(path)
-    changes = changes.upon(watched_files(checked))
+    checked, model, changes = read_watched(Path(path).absolute(), _check)
     settings = checked.settings
     if problems := _folder_problems(checked):
         raise ConfigError(str(checked.path), problems)
@@ -194,7 +191,7 @@ def open_app(path: Path | str) -> Iterator[Daemon]:
         def build(checked: CheckedSettings, model: Model, leaving: Sequence[Receiver] = ()) -> Work:
             retired = threading.Event()
             delivery = checked.settings.delivery
-            formats = {item.id: item.format for item in checked.receivers}
+            formats = {item.id: item.format for item in (*checked.receivers, *leaving)}
 
             def should_stop() -> bool:
                 return stop.is_set() or retired.is_set()

@@ -12,7 +12,7 @@ import secrets
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -38,17 +38,19 @@ from classifier.ports import Checkpoint, Clock, no_checkpoint
 from classifier.routing import CATCH_UP
 from classifier.service import CallIn, Job
 from classifier.settings import CheckedSettings, Receiver
-from classifier.status import MARK_EVERY
+from classifier.status import MARK_EVERY, say_age
 
 _LOG = logging.getLogger("classifier")
 PRUNE_EVERY_S = 3_600.0
 MIN_PAUSE_S = 0.1  # between two looks at the folder
 RELOAD = "settings in force"  # what health calls reading the settings again
 CHECK_UP_S = 5.0
+HEAR_EVERY_S = 60.0  # to count what people said, every word of years is read
 FOLLOW_S = 1.0  # between two looks at the settings file; a change counts at the second look that finds it
 RETRY_REFUSED_S = 30.0  # what is missing may come by itself: a model folder or the file of a secret can, or the ledger
 MAX_PROBLEMS_LOGGED = 50
 LEAVE_S = 60.0  # longer than a file or message at hand takes
+LONG_S = 5.0  # whoever calls a command waits so long without a word
 TURN_S = 15.0  # an alarm waits so long for an endpoint that is posted to all the time
 MAX_CLOCK_OFF_S = 30.0  # two machines then differ by no more than the ledger takes for a jump
 
@@ -85,6 +87,22 @@ class _Leaving:
     until: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Round:
+    """
+    What one round came to.
+
+    Attributes:
+        files: verdict to number of files.
+        deliveries: result to number of tries.
+        waiting: endpoint to number of messages that are still on their way.
+    """
+
+    files: Mapping[str, int]
+    deliveries: Mapping[str, int]
+    waiting: Mapping[str, int]
+
+
 @dataclass(slots=True, kw_only=True)
 class Daemon:
     """
@@ -113,6 +131,7 @@ class Daemon:
     hangup: threading.Event = field(default_factory=threading.Event)
     _call_in: CallIn = field(default=lambda _name, _seconds: None, init=False)
     _hinted: threading.Event = field(default_factory=threading.Event, init=False)
+    _heard_at: float | None = field(default=None, init=False)
     _marked_at: dt.datetime | None = field(default=None, init=False)
     _pause_s: float = field(default=0.0, init=False)
     _refused: str | None = field(default=None, init=False)
@@ -144,8 +163,13 @@ class Daemon:
         """Return how many messages wait for endpoints that are not in the settings, by endpoint."""
         return stray_messages(self.ledger, self.endpoint_ids)
 
-    def run_once(self) -> tuple[dict[str, int], dict[str, int]]:
-        """Record what settles within one settle time, make one round of deliveries; return the counts of both."""
+    def run_once(self, deliver_for: dt.timedelta | None = None) -> Round:
+        """
+        Record what settles within one settle time, and make one round of deliveries.
+
+        Args:
+            deliver_for: what the rates of the endpoints let out only later is left to the next round; None to wait.
+        """
         self.inbox.settled()
         self.stop.wait(self.checked.settings.folder.settle_s)
         found = self.work.ingest.run()
@@ -153,11 +177,40 @@ class Daemon:
         sent: Counter[str] = Counter()
         for endpoint_id in self.endpoint_ids:  # when it is called next is not known: what was found late goes out now
             self.work.digests.run(endpoint_id, CATCH_UP.every or dt.timedelta())
+        self._tell_waits(deliver_for)
+        deliver = partial(self.work.deliver.run, until=self.clock() + deliver_for if deliver_for is not None else None)
         if self.endpoint_ids:
             with ThreadPoolExecutor(len(self.endpoint_ids)) as pool:  # a slow endpoint delays no other
-                for report in pool.map(self.work.deliver.run, self.endpoint_ids):
-                    sent.update(report.results)
-        return dict(found.files), dict(sent)
+                try:
+                    for report in pool.map(deliver, self.endpoint_ids):
+                        sent.update(report.results)
+                except KeyboardInterrupt:
+                    self.stop.set()  # else the pool waits for all of them
+                    raise
+        waiting = {name: queue.pending for name, queue in self.ledger.queues(self.clock()).items() if queue.pending}
+        return Round(files=dict(found.files), deliveries=dict(sent), waiting=waiting)
+
+    def _tell_waits(self, deliver_for: dt.timedelta | None) -> None:
+        """Say for which endpoints so much is due that their rates make it take long."""
+        now = self.clock()
+        for endpoint_id, queue in self.ledger.queues(now).items():
+            rate = self.work.deliver.rates.get(endpoint_id)
+            wait_s = self.ledger.due_in_s(endpoint_id, now, rate)
+            if rate is None or wait_s is None or (takes_s := rate.spread_s(queue.due, wait_s)) < LONG_S:
+                continue
+            takes = say_age(dt.timedelta(seconds=takes_s))
+            if deliver_for is None or takes_s <= deliver_for.total_seconds():
+                how = f"sending them takes about {takes}; Ctrl-C loses nothing, the rest waits for the next run"
+            else:
+                how = f"all would take about {takes}; after {say_age(deliver_for)} the rest waits for the next run"
+            _LOG.warning(
+                "%d messages wait for endpoint %r, which takes %g a second: %s",
+                queue.due,
+                endpoint_id,
+                rate.per_s,
+                how,
+                extra=event("takes_long", endpoint=endpoint_id, messages=queue.due, seconds=round(takes_s)),
+            )
 
     def jobs(self) -> dict[str, Job]:
         """Return what the daemon does again and again, by name, as the settings in force want it."""
@@ -292,11 +345,7 @@ class Daemon:
 
     def _work_again(self) -> tuple[Work, Mapping[str, _Leaving], Changes]:
         """Return what the settings file, as it is now, comes to, the endpoints it leaves, and an eye on its files."""
-        changes = Changes(self.changes.paths)  # before the files are read: what changes meanwhile is seen afterwards
-        checked, model = self.check(self.checked.path)
-        if not set(watched_files(checked)) <= set(changes.paths):
-            changes = Changes(watched_files(checked))
-            checked, model = self.check(self.checked.path)
+        checked, model, changes = read_watched(self.checked.path, self.check, self.changes.paths)
         before = self.checked.settings
         problems = tuple(
             Problem(table, "cannot change while the daemon runs; restart it, or take the change back")
@@ -328,8 +377,8 @@ class Daemon:
         )
 
     def _took_over(self, changes: Changes) -> None:
-        self.changes = changes.upon(watched_files(self.checked))
-        self.monitor.uses(self.model.name, self.model.id)
+        self.changes = changes
+        self.monitor.uses(self.model.name, self.model.id, self.endpoint_ids)
         self.health.keep([*self.jobs(), RELOAD])
 
     def check_up(self) -> None:
@@ -346,6 +395,9 @@ class Daemon:
                 self._is_closed(endpoint_id)  # remembered for when the ledger cannot be asked
         self.monitor.queue(self.ledger.queues(self.clock()), self.endpoint_ids)
         self._compare_clocks()
+        if self._heard_at is None or time.monotonic() - self._heard_at >= HEAR_EVERY_S:
+            self.monitor.heard(self.ledger.opinions())
+            self._heard_at = time.monotonic()
 
     def _compare_clocks(self) -> None:
         """See whether this machine's clock is still that of the others; until the ledger answers, nothing changes."""
@@ -461,11 +513,42 @@ def clock_off_s(ledger: SqlLedger, clock: Clock, lease_s: float) -> float | None
     return off_s if abs(off_s) > min(MAX_CLOCK_OFF_S, lease_s / 4) else None
 
 
-def watched_files(checked: CheckedSettings) -> tuple[Path, ...]:
+def read_watched(
+    path: Path, check: Callable[[Path], tuple[CheckedSettings, Model]], expected: Iterable[Path] = ()
+) -> tuple[CheckedSettings, Model, Changes]:
+    """
+    Read the settings and their model, with an eye on every file of theirs that was taken before the file was read.
+
+    So a change that comes while they are read is told by the eye afterwards. Which files there are is known only when
+    they have been read: when not all were *expected*, they are read a second time.
+
+    Args:
+        path: of the settings, absolute.
+        check: reads a settings file and the model it names.
+        expected: files that they are likely to be read from.
+
+    Raises:
+        ConfigError: from *check*.
+        ModelError: from *check*.
+    """
+    changes = Changes({path, _manifest(None), *expected})
+    checked, model = check(path)
+    if not set(_files(checked)) <= set(changes.paths):
+        # Should they name yet another file this time, they have changed since the first look, which this eye tells too.
+        changes = changes.upon(_files(checked))
+        checked, model = check(path)
+    return checked, model, changes.upon(_files(checked))
+
+
+def _files(checked: CheckedSettings) -> tuple[Path, ...]:
     """Return the files that settings and model were read from."""
     named = checked.settings.model.path
-    folder = checked.path.parent / named if named else bundled("models", BUNDLED_MODEL)
-    return (*checked.files, folder / "manifest.json")
+    return (*checked.files, _manifest(checked.path.parent / named if named else None))
+
+
+def _manifest(folder: Path | None) -> Path:
+    """Return the file of a model folder, or of the bundled one, that is written anew with every model put there."""
+    return (folder or bundled("models", BUNDLED_MODEL)) / "manifest.json"
 
 
 def stray_messages(ledger: SqlLedger, endpoint_ids: Sequence[str]) -> dict[str, int]:

@@ -319,6 +319,16 @@ class Rate:
         wait_s = ahead_s - (self.burst - 1) / self.per_s
         return wait_s if wait_s > _ROUNDING_S else 0.0
 
+    def spread_s(self, n: int, wait_s: float) -> float:
+        """
+        Return over how many seconds *n* tries, at least one, are spread at least.
+
+        Args:
+            n: how many.
+            wait_s: what `wait_s` gives for the first of them.
+        """
+        return wait_s + (n - 1) / self.per_s if wait_s else max(0, n - self.burst) / self.per_s
+
     def count(self, used_until: dt.datetime | None, now: dt.datetime) -> dt.datetime:
         """Return until when the rate is used up after one more try at *now*."""
         return self._level(used_until, now) + dt.timedelta(seconds=1 / self.per_s)

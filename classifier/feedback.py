@@ -21,6 +21,7 @@ MAX_BY = 100
 MAX_LABELS = 100  # of one submission
 MIN_REFERENCE = 6  # hex digits that name an article, or an alert behind "msg_"
 SOURCE = "feedback"  # of the rows made of it
+VIAS = ("command", "callback")
 
 
 class Verdict(StrEnum):
@@ -71,7 +72,7 @@ class Judgement:
         model: whose tags were judged.
         note: in the person's own words; may be empty.
         by: who said it, as far as known.
-        via: how: ``command`` or ``callback``.
+        via: how: one of `VIAS`.
         at: aware, UTC.
     """
 
@@ -143,7 +144,7 @@ def judge(
         labels: of which labels; for ``missing`` at least one.
         known: the labels there are.
         by: who says so.
-        via: ``command`` or ``callback``.
+        via: one of `VIAS`.
         note: anything else; may be empty.
         now: aware, UTC.
 

@@ -74,6 +74,7 @@ LOOK_UP = 1_000  # versions asked of the ledger at once
 LOOK_AGAIN = dt.timedelta(seconds=5)  # in a backlog, what has come meanwhile waits no longer than about this
 BATCH_FILES = 100  # recorded in one transaction: the disk is waited for once per batch
 MAX_IN_DIGEST = 200  # alerts that a digest can show; of more it shows the strongest and counts the others
+AT_ONCE = dt.timedelta(seconds=10)  # a burst to a quick endpoint takes less, and one to a slow endpoint no longer
 BATCH_BYTES = 1_000_000  # a batch with more than this is full: what is in memory stays bounded
 RENEWALS = 3  # claims are renewed when this part of their lease is over: long before others think that all of it is
 
@@ -695,9 +696,14 @@ class Deliver:
     on_change: Callable[[str, EndpointHealth], None] = lambda _endpoint_id, _health: None
     on_try: Callable[[Claim, str, str], None] = lambda _claim, _result, _detail: None
 
-    def run(self, endpoint_id: str) -> DeliveryReport:
+    def run(self, endpoint_id: str, until: dt.datetime | None = None) -> DeliveryReport:
         """
         Try every due message of *endpoint_id* once.
+
+        Args:
+            endpoint_id: of the endpoint.
+            until: aware, UTC: what its rate lets out only after that is left, though what it lets out at once goes on
+                for `AT_ONCE`; None to wait for all.
 
         Raises:
             LedgerError: the ledger cannot be used now; claimed messages become due again when their lease runs out.
@@ -707,13 +713,20 @@ class Deliver:
         rate = self.rates.get(endpoint_id)
         while not self.should_stop():
             seconds = self.ledger.due_in_s(endpoint_id, self.clock(), rate)
+            if seconds is None or self._is_over(until, seconds):
+                break
             if seconds:
                 self.wait(seconds)
                 continue
-            if seconds is None or (claim := self.ledger.claim(endpoint_id, self.clock(), self.lease, rate)) is None:
+            if (claim := self.ledger.claim(endpoint_id, self.clock(), self.lease, rate)) is None:
                 break  # nothing is due, or others were faster
             self._try(claim, report)
         return report
+
+    def _is_over(self, until: dt.datetime | None, wait_s: float) -> bool:
+        """Say whether a try that must wait so long comes too late."""
+        last = dt.timedelta(seconds=wait_s) if wait_s else -AT_ONCE
+        return until is not None and self.clock() + last > until
 
     def _try(self, claim: Claim, report: DeliveryReport) -> None:
         self.checkpoint("claimed")

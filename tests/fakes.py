@@ -518,13 +518,23 @@ class FakeLedger:
     def queues(self, now: dt.datetime) -> dict[str, Queue]:
         """Count what waits."""
         due: dict[str, list[dt.datetime]] = {}
+        n_due: Counter[str] = Counter()
         for row in self._rows.values():
             if row.due_at is not None:
                 since = max(row.due_at, row.scheduled_at or row.due_at)
                 due.setdefault(row.message.endpoint_id, []).append(since)
+                n_due[row.message.endpoint_id] += row.due_at <= now or (row.scheduled_at or now) > now + dt.timedelta(
+                    seconds=60
+                )
+        aside = Counter(waiting.item.endpoint_id for waiting in self.aside if waiting.message_id is None)
         return {
-            endpoint_id: Queue(pending=len(times), oldest_due_s=max(0.0, (now - min(times)).total_seconds()))
-            for endpoint_id, times in due.items()
+            endpoint_id: Queue(
+                pending=len(due.get(endpoint_id, ())),
+                oldest_due_s=max(0.0, (now - min(due.get(endpoint_id, [now]))).total_seconds()),
+                aside=aside[endpoint_id],
+                due=n_due[endpoint_id],
+            )
+            for endpoint_id in due.keys() | aside.keys()
         }
 
     def newest_file_at(self) -> dt.datetime | None:

@@ -1,4 +1,8 @@
-"""The real daemon with a small model, in a folder of its own, and what can be asked about it from outside."""
+"""
+The real daemon in a folder of its own, and what can be asked about it from outside; with a small model, as a `Rig`.
+
+Keeps: the ledger and the log lie beside the settings file.
+"""
 
 import json
 import os
@@ -8,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +49,73 @@ def page(number: int) -> bytes:
     return f"Headline {words}\n\nNews {words}: {PHRASES[number % 2]}.\n".encode()
 
 
-def poll(condition: Callable[[], object], what: str = "it") -> None:
-    """Wait until the condition holds; fail when it does not in time."""
+def poll(condition: Callable[[], object], what: str = "it", *, config: Path | None = None) -> None:
+    """Wait until the condition holds; fail when it does not in time, with what the daemon of *config* said."""
     deadline = time.monotonic() + WAIT_S
     while not condition():
-        assert time.monotonic() < deadline, f"{what}: not within {WAIT_S:g} s"
+        log = f"; the daemon said:\n{said(config)}" if config and time.monotonic() >= deadline else ""
+        assert time.monotonic() < deadline, f"{what}: not within {WAIT_S:g} s{log}"
         time.sleep(0.02)
+
+
+@contextmanager
+def daemon(config: Path, command: str = "watch", **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run the daemon; killed at the end if it is still there."""
+    with (config.parent / "daemon.log").open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "classifier", command, "-c", str(config)],
+            stdout=log,
+            stderr=log,
+            env=os.environ | environment,
+        )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+
+
+def stop(process: "subprocess.Popen[bytes]") -> int:
+    """End the daemon as a service manager does; return its exit code."""
+    process.send_signal(signal.SIGTERM)
+    return process.wait(WAIT_S)
+
+
+def said(config: Path) -> str:
+    """Return the log."""
+    path = config.parent / "daemon.log"
+    return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+
+
+def rows(config: Path, query: str) -> list[tuple[Any, ...]]:
+    """Look into the ledger; nothing while there is none."""
+    try:
+        with closing(
+            sqlite3.connect(f"file:{config.parent / 'classifier.db'}?mode=ro", uri=True, timeout=10)
+        ) as connection:
+            return connection.execute(query).fetchall()
+    except sqlite3.OperationalError:
+        return []
+
+
+def count(config: Path, table: str, where: str = "1") -> int:
+    """Count rows of the ledger; none while there is none."""
+    found = rows(config, f"SELECT count(*) FROM {table} WHERE {where}")  # noqa: S608 - of this test's own making
+    return int(found[0][0]) if found else 0
+
+
+def audit(config: Path) -> dict[str, Any]:
+    """Return what `classifier audit` says; it must find no fault."""
+    result = subprocess.run(
+        [sys.executable, "-m", "classifier", "audit", "-c", str(config), "--json"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    books: dict[str, Any] = json.loads(result.stdout)
+    return books
 
 
 class Rig:
@@ -92,39 +157,21 @@ class Rig:
         draft.write_bytes(content)
         return draft.rename(self.inbox / name)
 
-    @contextmanager
-    def daemon(self, command: str = "watch", **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+    def daemon(self, command: str = "watch", **environment: str) -> AbstractContextManager[subprocess.Popen[bytes]]:
         """Run the daemon; killed at the end if it is still there."""
-        with self.log.open("ab") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "classifier", command, "-c", str(self.config)],
-                stdout=log,
-                stderr=log,
-                env=os.environ | environment,
-            )
-        try:
-            yield process
-        finally:
-            if process.poll() is None:
-                process.kill()
-            process.wait()
+        return daemon(self.config, command, **environment)
 
     def stop(self, process: "subprocess.Popen[bytes]") -> int:
         """End the daemon as a service manager does; return its exit code."""
-        process.send_signal(signal.SIGTERM)
-        return process.wait(WAIT_S)
+        return stop(process)
 
     def said(self) -> str:
         """Return the log."""
-        return self.log.read_text(encoding="utf-8", errors="replace") if self.log.exists() else ""
+        return said(self.config)
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         """Look into the ledger; nothing while there is none."""
-        try:
-            with sqlite3.connect(f"file:{self.database}?mode=ro", uri=True, timeout=10) as connection:
-                return connection.execute(query).fetchall()
-        except sqlite3.OperationalError:
-            return []
+        return rows(self.config, query)
 
     def states(self) -> dict[str, str]:
         """Return file name to state."""
@@ -132,17 +179,8 @@ class Rig:
 
     def count(self, table: str, where: str = "1") -> int:
         """Count rows."""
-        found = self.rows(f"SELECT count(*) FROM {table} WHERE {where}")  # noqa: S608 - of this test's own making
-        return int(found[0][0]) if found else 0
+        return count(self.config, table, where)
 
     def audit(self) -> dict[str, Any]:
         """Return what `classifier audit` says; it must find no fault."""
-        result = subprocess.run(
-            [sys.executable, "-m", "classifier", "audit", "-c", str(self.config), "--json"],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert result.returncode == 0, result.stdout + result.stderr
-        books: dict[str, Any] = json.loads(result.stdout)
-        return books
+        return audit(self.config)

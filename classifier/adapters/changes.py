@@ -35,13 +35,13 @@ class Changes:
 
     def upon(self, paths: Iterable[Path]) -> "Changes":
         """
-        Return an observer of *paths* that tells of what has changed since this one was made.
+        Return an observer of *paths* that tells of what has changed since this one, or the first of a chain, was made.
 
         Of a path that this one does not look at, it tells what changes from now on.
         """
         known = dict(zip(self.paths, self._made, strict=True))
         other = Changes(paths)
-        other._told = other._last = tuple(
+        other._made = other._told = other._last = tuple(
             known.get(path, now) for path, now in zip(other.paths, other._made, strict=True)
         )
         return other

@@ -32,6 +32,7 @@ import httpcore
 import httpx
 
 from classifier.addresses import AllowedRange, address_fault, url_fault
+from classifier.alerts import kind_of
 from classifier.delivery import Message, Outcome, Result, sign
 from classifier.payloads import STANDARD, Format
 from classifier.ports import Clock
@@ -136,7 +137,8 @@ class HttpSender:
         if (fault := url_fault(endpoint.url, endpoint.allow)) is not None:
             return Outcome(result=Result.BLOCKED_ADDRESS, detail=fault)
         now = self._clock()
-        body = message.body if message.rule_id is not None else endpoint.format.render_note(message.body)
+        is_note = message.rule_id is None and kind_of(message.id) == "notice"  # alerts and digests were put into words
+        body = endpoint.format.render_note(message.body) if is_note else message.body
         headers = sign(endpoint.keys_at(now), message.id, now, body) | {
             "content-type": "application/json",
             "user-agent": USER_AGENT,

@@ -1,7 +1,7 @@
 """What the commands share: how they are registered, how they print, and which exit code a fault has."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -125,7 +125,7 @@ def workplace(dask: str | None) -> AbstractContextManager[None]:
     return dask_cluster(dask)
 
 
-def describe_counts(counts: dict[str, int]) -> str:
+def describe_counts(counts: Mapping[str, int]) -> str:
     """Return counts in words, by name."""
     return ", ".join(f"{count} {name}" for name, count in sorted(counts.items())) or "none"
 

@@ -1,7 +1,9 @@
 """Commands that run the daemon or count what it did: watch, once, audit, demo."""
 
+import datetime as dt
 import logging
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +17,7 @@ from classifier.logs import event, to_stderr
 if TYPE_CHECKING:
     from classifier.service import CallIn
 
+_MAX_DELIVER_S = 86_400
 LOG_OPTION = click.option("--log-json", is_flag=True, help="Write the log as one JSON object per line.")
 
 
@@ -53,11 +56,18 @@ def watch_command(config: Path, *, log_json: bool) -> None:
         log.info("stopped", extra=event("stopped"))
 
 
-@command(main, "once", "classifier once -c classifier.toml")
+@command(main, "once", "classifier once -c classifier.toml --deliver-for 60")
 @CONFIG_OPTION
+@click.option(
+    "--deliver-for",
+    type=click.IntRange(0, _MAX_DELIVER_S),
+    metavar="SECONDS",
+    help="Wait no longer for the rates of endpoints; 0: send only what they take at once. The rest waits in the outbox"
+    " for the next run. Without it all is sent, however long that takes.",
+)
 @JSON_OPTION
 @LOG_OPTION
-def once_command(config: Path, *, as_json: bool, log_json: bool) -> None:
+def once_command(config: Path, *, deliver_for: int | None, as_json: bool, log_json: bool) -> None:
     """Score what is in the folder, make one round of deliveries, and exit."""
     from classifier.app import open_app  # noqa: PLC0415
     from classifier.daemon import warn_strays  # noqa: PLC0415
@@ -65,11 +75,13 @@ def once_command(config: Path, *, as_json: bool, log_json: bool) -> None:
     level = logging.WARNING if as_json and not log_json else logging.INFO
     with to_stderr(level, as_json=log_json), open_app(config) as app:
         warn_strays(app.strays())
-        found, sent = app.run_once()
+        done = app.run_once(dt.timedelta(seconds=deliver_for) if deliver_for is not None else None)
     if as_json:
-        print_json({"files": found, "deliveries": sent})
+        print_json(asdict(done))
     else:
-        click.echo(f"files: {describe_counts(found)}\ndeliveries: {describe_counts(sent)}")
+        click.echo(f"files: {describe_counts(done.files)}\ndeliveries: {describe_counts(done.deliveries)}")
+        for endpoint_id, count in done.waiting.items():
+            click.echo(f"{count} messages wait for endpoint {endpoint_id!r}")
 
 
 @command(main, "audit", "classifier audit -c classifier.toml")

@@ -65,3 +65,4 @@ def test_an_observer_can_go_on_where_another_began(tmp_path: Path) -> None:
     (tmp_path / "c").write_text("22")
     assert _looks(first.upon([tmp_path / "b", tmp_path / "c"])) == [False, False, False]
     assert _looks(first.upon([tmp_path / "a"])) == [False, True, False]
+    assert _looks(first.upon([tmp_path / "a"]).upon([tmp_path / "a"])) == [False, True, False]

@@ -26,7 +26,7 @@ from classifier.literals import parse_literal
 from classifier.pace import parse_pace
 from classifier.payloads import FORMATS
 from classifier.pipeline import Deliver, Digests, Ingest, Judge
-from classifier.ports import Checkpoint, FileVersion, Ledger, Retention, no_checkpoint
+from classifier.ports import Checkpoint, FileVersion, Ledger, Queue, Retention, no_checkpoint
 from classifier.silences import Silence
 from classifier.telling import Kin, is_overtaken, make_telling
 
@@ -359,6 +359,7 @@ def test_a_disabled_endpoint_gets_one_digest_when_it_is_enabled(desk: Desk) -> N
         desk.clock.advance(3_600)
         assert desk.send() == []
     assert desk.ledger.backlog()["desk"] == {"aside": 5}
+    assert desk.ledger.queues(desk.clock())["desk"] == Queue(aside=5)
     assert desk.ledger.set_health("desk", off, enabled(off, "why", desk.clock()), desk.clock())
 
     assert kinds(desk.send()) == ["digest 5"]

@@ -38,7 +38,7 @@ from classifier.delivery import (
     sign,
 )
 from classifier.pipeline import Deliver, make_notices
-from classifier.ports import Ledger
+from classifier.ports import Ledger, Queue
 
 OK = Outcome(result=Result.DELIVERED, status=204, detail="HTTP 204")
 DOWN = Outcome(result=Result.UNREACHABLE, detail="no connection")
@@ -390,6 +390,38 @@ def test_w12_the_rate_limit_lets_a_stop_through(world: World) -> None:
         world.put(f"text {i}", "desk")
 
     assert dict(limited.run("desk").results) == {"delivered": 1}
+
+
+@pytest.mark.parametrize(("seconds", "sent"), [(0, 5), (1, 6), (60, 65), (295, 300), (900, 300)])
+def test_w12_a_round_can_end_before_the_rate_has_let_all_through(world: World, seconds: int, sent: int) -> None:
+    """What goes out at once does, what must wait no longer than that too; the rest is where it was."""
+    limited = replace(world.deliver, rates={"desk": Rate(1.0, 5)}, wait=world.clock.advance)
+    for i in range(300):
+        world.put(f"text {i:03}", "desk")
+    began = world.clock()
+    until = began + dt.timedelta(seconds=seconds)
+
+    assert limited.run("desk", until).results["delivered"] == sent
+    assert world.clock() <= until
+    assert world.ledger.queues(world.clock()).get("desk", Queue()).due == 300 - sent
+    assert limited.run("desk").results["delivered"] == 300 - sent
+    assert (world.clock() - began).total_seconds() == pytest.approx(295)
+
+
+def test_w12_a_round_that_is_to_end_does_not_go_on_for_a_slow_endpoint(world: World) -> None:
+    """A try may take longer than the next one would have to wait, so that the rate never ends it."""
+
+    def answer_late() -> Outcome:
+        world.clock.advance(4)
+        return OK
+
+    world.network.answer["desk"] = answer_late
+    limited = replace(world.deliver, rates={"desk": Rate(1.0, 50)}, wait=world.clock.advance)
+    for i in range(100):
+        world.put(f"text {i:03}", "desk")
+
+    assert limited.run("desk", world.clock()).results["delivered"] == 3  # the third begins after 8 of 10 seconds
+    assert limited.run("desk", world.clock() + dt.timedelta(seconds=20)).results["delivered"] == 8
 
 
 # -- W13: rotation ---------------------------------------------------------------------------------------------------

@@ -2,11 +2,15 @@
 
 import http.client
 import json
+import re
 import socket
 import time
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from messages import NOW, scored
 from prometheus_client.parser import text_string_to_metric_families
 
 from classifier import ConfigError, parse_article
@@ -15,7 +19,8 @@ from classifier.adapters.listener import MAX_CONNECTIONS, listening
 from classifier.adapters.monitor import Monitor
 from classifier.errors import LedgerError
 from classifier.health import Health
-from classifier.ports import Duplicate, Headline, Queue, Rejected, Scored
+from classifier.payloads.template import SAMPLES
+from classifier.ports import Aside, Duplicate, Headline, Held, Queue, Rejected
 from classifier.tags import Abstention, Tags
 
 
@@ -58,18 +63,33 @@ def samples(text: str) -> dict[str, float]:
     }
 
 
-def test_metrics_count_what_happened(monitor: Monitor, port: int) -> None:
-    """Files by state, abstentions, tries by endpoint and class, score latency, queue, model."""
+def fill(monitor: Monitor) -> None:
+    """Have everything happen once."""
     article = parse_article(b"City Pays\n\nThe secret article text.", "name.txt")
     tags = Tags({"sectors": ()}, Abstention.TOO_SHORT)
     headline = Headline(id=article.id, title=article.title, date=article.date, publisher=article.publisher)
-    monitor.took(Scored(article=headline, tags=tags, model="m@1", matches=(), messages=(), took_s=0.003))
+    monitor.took(
+        replace(
+            scored("The secret article text", "desk"),
+            article=headline,
+            tags=tags,
+            aside=(Aside(rule_id="r", endpoint_id="desk", summary=SAMPLES[0], due_at=NOW, reason="budget"),),
+            held=(Held(rule_id="r", endpoint_id="desk", reason="told"),),
+            took_s=0.003,
+        )
+    )
     monitor.took(Duplicate(sha256="0"))
     monitor.took(Rejected(reason="binary", detail="this is a PNG image"))
     monitor.tried("desk", "timeout")
     monitor.reloaded(is_accepted=False)
-    monitor.uses("nev-policy", "0123456789ab")
-    monitor.queue({"desk": Queue(pending=3, oldest_due_s=12.5), "stray": Queue(pending=1)}, ["desk", "idle"])
+    monitor.uses("nev-policy", "0123456789ab", ["desk", "idle"])
+    monitor.heard({("right", "callback"): 2})
+    monitor.queue({"desk": Queue(pending=3, oldest_due_s=12.5, aside=4), "stray": Queue(pending=1)}, ["desk", "idle"])
+
+
+def test_metrics_count_what_happened(monitor: Monitor, port: int) -> None:
+    """Files by state, abstentions, alerts and tries by endpoint, score latency, feedback, queue, model."""
+    fill(monitor)
     status, headers, text = ask(port, "/metrics")
     found = samples(text)
 
@@ -87,6 +107,15 @@ def test_metrics_count_what_happened(monitor: Monitor, port: int) -> None:
         "classifier_queue_messages{endpoint=idle}": 0,
         "classifier_queue_messages{endpoint=stray}": 1,
         "classifier_queue_oldest_due_seconds{endpoint=desk}": 12.5,
+        "classifier_queue_digest_alerts{endpoint=desk}": 4,
+        "classifier_queue_digest_alerts{endpoint=stray}": 0,
+        "classifier_alerts_total{endpoint=desk}{reason=}{state=sent}": 1,
+        "classifier_alerts_total{endpoint=desk}{reason=budget}{state=digest}": 1,
+        "classifier_alerts_total{endpoint=desk}{reason=told}{state=held}": 1,
+        "classifier_alerts_total{endpoint=desk}{reason=silenced}{state=held}": 0,
+        "classifier_alerts_total{endpoint=idle}{reason=quiet}{state=digest}": 0,
+        "classifier_feedback_total{verdict=right}{via=callback}": 2,
+        "classifier_feedback_total{verdict=missing}{via=command}": 0,
         "classifier_score_seconds_count": 1,
         "classifier_score_seconds_sum": 0.003,
         "classifier_healthy": 1,
@@ -97,6 +126,28 @@ def test_metrics_count_what_happened(monitor: Monitor, port: int) -> None:
     assert found["process_resident_memory_bytes"] > 0
     assert not any(name.endswith("_created") for name in found)
     assert not any(word in text for word in ("secret", "City", "name.txt", "PNG"))
+
+
+def test_the_readme_lists_every_series_with_its_labels(monitor: Monitor, port: int) -> None:
+    """And none that is not there."""
+    fill(monitor)
+    shown = {
+        sample.name.removesuffix("_bucket"): set(sample.labels) - {"le"}
+        for family in text_string_to_metric_families(ask(port, "/metrics")[2])
+        for sample in family.samples
+        if sample.name.startswith("classifier_") and not sample.name.endswith(("_sum", "_count"))
+    }
+    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(classifier_\w+)` \| (.*?) ?\| .+ \|$", readme, re.MULTILINE)
+
+    assert {name: set(re.findall(r"`(\w+)`", labels)) for name, labels in rows} == shown
+
+
+def test_feedback_is_not_shown_before_it_is_known(monitor: Monitor, port: int) -> None:
+    """A zero after a restart would be taken for a counter that began anew, and all that was ever said for news."""
+    monitor.uses("nev-policy", "0123456789ab", ["desk"])
+
+    assert "classifier_feedback_total{" not in ask(port, "/metrics")[2]
 
 
 def test_a_queue_that_is_empty_again_shows_zero(monitor: Monitor, port: int) -> None:

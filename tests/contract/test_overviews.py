@@ -58,6 +58,7 @@ def test_an_empty_ledger_shows_nothing(ledger: SqlLedger) -> None:
     assert (overview.scan_at, overview.newest_file_at, overview.model) == (None, None, None)
     assert (overview.files, overview.rules, overview.feedback) == ({}, {}, {})
     assert ledger.stories(WEEK, 10) == []
+    assert ledger.opinions() == {}
 
 
 def test_days_are_counted(ledger: SqlLedger) -> None:
@@ -73,13 +74,18 @@ def test_days_are_counted(ledger: SqlLedger) -> None:
     for number, at in enumerate((WEEK - HOUR, NOW)):
         said = judge(subject, Verdict.RIGHT, (), ("wind",), by="", via="command", note="", now=at)
         ledger.judge(f"s{number}", said)
+    said = judge(
+        subject, Verdict.MISSING, ("solar", "wind"), ("solar", "wind"), by="", via="callback", note="", now=WEEK
+    )
+    ledger.judge("s3", said)
     overview = ledger.overview("", MIDNIGHT, WEEK)
 
     assert overview.files == {"duplicate": 1, "rejected": 1, "scored": 3}
     assert overview.rejections == {"binary": 1}
     assert (overview.abstentions, overview.untagged) == ({"too_short": 1}, 1)
     assert overview.rules == {"r": RuleCounts(today=1, week=2, sent=2, held=1)}
-    assert overview.feedback == {"right": 1}
+    assert overview.feedback == {"missing": 2, "right": 1}
+    assert ledger.opinions() == {("right", "command"): 2, ("missing", "callback"): 2}
     assert (overview.model, overview.newest_file_at) == ("m@2", NOW + HOUR)
 
 

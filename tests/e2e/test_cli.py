@@ -349,7 +349,11 @@ def test_once_outbox_and_audit_tell_one_story(receiver: Receiver, write_settings
     receiver.answers = [(500, {}, b"not now")]
 
     [once] = records(run("once", "-c", config, "--json"))
-    assert once == {"files": {"scored": 1, "duplicate": 1, "rejected": 1}, "deliveries": {"refused": 1}}
+    assert once == {
+        "files": {"scored": 1, "duplicate": 1, "rejected": 1},
+        "deliveries": {"refused": 1},
+        "waiting": {"desk": 1},
+    }
     [row] = records(run("outbox", "list", "-c", config, "--json"))
     assert (row["state"], row["attempts"], row["last_detail"]) == ("pending", 1, "HTTP 500")
     assert row["id"] == receiver.ids()[0]

@@ -1,24 +1,16 @@
 """The real daemon as a process, a real receiver, real files: folder to signed alert, through failures and kills."""
 
-import json
-import os
 import signal
-import sqlite3
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from receiver import Receiver
+from rig import WAIT_S, audit, count, daemon, poll, said, stop
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED_SEEDS = ROOT.parent / "shared" / "seeds"
 INBOX = ROOT / "seeds/inbox"
-WAIT_S = 120
 ANY_RULE = """
 [[rule]]
 id = "everything"
@@ -29,50 +21,6 @@ sectors = [
 bands = ["alert", "review"]
 to = ["desk"]
 """
-
-
-@contextmanager
-def daemon(config: Path, **environment: str) -> Iterator[subprocess.Popen[str]]:
-    """Run `classifier watch`; killed at the end if it is still there."""
-    command = [sys.executable, "-m", "classifier", "watch", "-c", str(config)]
-    log = config.parent / "daemon.log"
-    with log.open("a") as stream:
-        process = subprocess.Popen(command, stdout=stream, stderr=stream, text=True, env=os.environ | environment)
-        try:
-            yield process
-        finally:
-            if process.poll() is None:
-                process.kill()
-            process.wait()
-
-
-def audit(config: Path) -> dict[str, Any]:
-    """Return what `classifier audit` says."""
-    command = [sys.executable, "-m", "classifier", "audit", "-c", str(config), "--json"]
-    result = subprocess.run(command, capture_output=True, text=True, check=True)
-    books: dict[str, Any] = json.loads(result.stdout)
-    return books
-
-
-def count(config: Path, table: str, where: str = "1") -> int:
-    """Count rows of the ledger; none while there is no ledger."""
-    url = f"file:{config.parent / 'classifier.db'}?mode=ro"
-    try:
-        with closing(sqlite3.connect(url, uri=True, timeout=10)) as connection:
-            query = f"SELECT count(*) FROM {table} WHERE {where}"  # noqa: S608 - of this test's own making
-            return int(connection.execute(query).fetchone()[0])
-    except sqlite3.OperationalError:
-        return 0
-
-
-def wait_for(condition: Callable[[], bool], config: Path) -> None:
-    """Poll until the condition holds or the time is over."""
-    deadline = time.monotonic() + WAIT_S
-    while time.monotonic() < deadline:
-        if condition():
-            return
-        time.sleep(0.05)
-    pytest.fail(f"not within {WAIT_S} s; the daemon said:\n{(config.parent / 'daemon.log').read_text()}")
 
 
 def all_done(config: Path, files: int) -> bool:
@@ -97,9 +45,8 @@ def test_the_five_real_articles_become_alerts(receiver: Receiver, write_settings
     with daemon(config) as process:
         for page in pages:
             drop(config, page)
-        wait_for(lambda: len(receiver.requests) == 5, config)
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(WAIT_S) == 0
+        poll(lambda: len(receiver.requests) == 5, config=config)
+        assert stop(process) == 0
 
     alerts = {alert["data"]["article"]["file_name"]: alert["data"] for alert in receiver.verified()}
     assert sorted(alerts) == [page.name for page in pages]
@@ -123,9 +70,8 @@ def test_alerts_survive_a_receiver_that_is_down_at_first(
     with daemon(config) as process:
         for page in sorted(INBOX.glob("*.txt")):
             drop(config, page)
-        wait_for(lambda: all_done(config, 8), config)
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(WAIT_S) == 0
+        poll(lambda: all_done(config, 8), config=config)
+        assert stop(process) == 0
 
     books = audit(config)
     bodies: dict[str, set[bytes]] = {}
@@ -151,9 +97,8 @@ def test_a_kill_between_two_stages_loses_nothing(
     with daemon(config, CLASSIFIER_CRASH_AT=point) as process:
         assert process.wait(WAIT_S) == -signal.SIGKILL
     with daemon(config) as process:
-        wait_for(lambda: all_done(config, len(pages)), config)
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(WAIT_S) == 0
+        poll(lambda: all_done(config, len(pages)), config=config)
+        assert stop(process) == 0
 
     books = audit(config)
     ids = receiver.ids()
@@ -180,7 +125,7 @@ def test_the_watched_files_are_never_touched(receiver: Receiver, write_settings:
 
     before = look()
     with daemon(config):
-        wait_for(lambda: count(config, "files") == 3, config)
+        poll(lambda: count(config, "files") == 3, config=config)
     assert look() == before
 
 
@@ -191,8 +136,8 @@ def test_the_log_holds_no_secret_and_one_line_per_event(
     config = write_settings(receiver)
     (config.parent / "inbox" / "evil\n2026-01-01 CRITICAL forged\x1b[31m.txt").write_bytes(b"\x89PNG")
     with daemon(config):
-        wait_for(lambda: count(config, "files") == 1, config)
-    log = (config.parent / "daemon.log").read_text()
+        poll(lambda: count(config, "files") == 1, config=config)
+    log = said(config)
 
     assert "evil\\n2026-01-01 CRITICAL forged\\x1b[31m.txt" in log
     assert not any(line.startswith("2026-01-01 CRITICAL") for line in log.splitlines())

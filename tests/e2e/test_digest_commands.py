@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 from click.testing import CliRunner, Result
 from receiver import Receiver
 from rig import DIGESTS, RULES, Rig, page, poll
@@ -76,6 +77,25 @@ def test_the_daemon_makes_digests_in_time(tmp_path: Path, receiver: Receiver, sm
     assert books["digests"] == {"waiting": 0, "closed": 3}
     assert "digest, try 1)" in rig.said()
     rig.receiver.verified()
+
+
+@pytest.mark.parametrize(
+    ("name", "key"), [("slack", "blocks"), ("teams", "attachments"), ("discord", "embeds"), ("ntfy", "message")]
+)
+def test_a_digest_arrives_in_a_chat_as_it_was_written(
+    tmp_path: Path, receiver: Receiver, small_training: Training, name: str, key: str
+) -> None:
+    """It has no rule, like the news of an endpoint, but unlike these it is in the chat's format already."""
+    rig = Rig(tmp_path, receiver, small_training)
+    rig.configure(rules=DIGESTS)
+    rig.config.write_text(f'{rig.config.read_text()}format = "{name}"\n')
+    rig.drop("a.txt", page(1))
+    once = run("once", "-c", rig.config)
+    [request] = receiver.requests
+
+    assert "deliveries: 1 delivered" in once.stdout
+    assert json.loads(request.body)[key]
+    assert b"Headline bbb" in request.body
 
 
 def test_what_came_while_nothing_ran_is_one_digest(

@@ -6,23 +6,18 @@ Names begin with the row of the fault matrix they prove. Waits poll with a deadl
 
 import base64
 import json
-import os
+import re
 import secrets
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import faults
-import pytest
 from click.testing import CliRunner, Result
 from faults import FaultReceiver, answering, head
 from javascript import JsVerifier
 from receiver import Receiver
+from rig import WAIT_S, daemon, poll, said, stop
 from standardwebhooks import Webhook
 
 from classifier import parse_secret
@@ -30,7 +25,6 @@ from classifier.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]
 INBOX = ROOT / "seeds/inbox"
-WAIT_S = 120
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
 
 
@@ -57,7 +51,7 @@ def write(folder: Path, *endpoints: str, to: tuple[str, ...], delivery: str = ""
     (folder / "inbox").mkdir(exist_ok=True)
     path = folder / "classifier.toml"
     path.write_text(
-        '[folder]\npath = "inbox"\nsettle_s = 0.2\nscan_every_s = 0.1\n'
+        '[folder]\npath = "inbox"\nsettle_s = 0\nscan_every_s = 0.1\n'
         f"[delivery]\ncheck_every_s = 0.05\n{delivery}\n"
         f'[[rule]]\nid = "{rule}"\nbands = ["alert", "review"]\nto = {json.dumps(to)}\n'
         'sectors = ["electric_vehicles", "charging_swapping", "power_batteries", "hydrogen", "connected_vehicles"]\n'
@@ -73,45 +67,9 @@ def fill(config: Path, count: int = 8) -> None:
         (config.parent / "inbox" / page.name).write_bytes(page.read_bytes())
 
 
-@contextmanager
-def daemon(config: Path) -> Iterator[subprocess.Popen[str]]:
-    """Run `classifier watch`; killed at the end if it is still there."""
-    command = [sys.executable, "-m", "classifier", "watch", "-c", str(config)]
-    with (config.parent / "daemon.log").open("a") as stream:
-        process = subprocess.Popen(command, stdout=stream, stderr=stream, text=True, env=os.environ)
-        try:
-            yield process
-        finally:
-            if process.poll() is None:
-                process.kill()
-            process.wait()
-
-
-def wait_for(condition: Callable[[], object], config: Path) -> None:
-    """Poll until the condition holds or the time is over."""
-    ends = time.monotonic() + WAIT_S
-    while time.monotonic() < ends:
-        if condition():
-            return
-        time.sleep(0.05)
-    pytest.fail(f"not within {WAIT_S} s; the daemon said:\n{log(config)}")
-
-
-def log(config: Path) -> str:
-    """Return what the daemon said."""
-    path = config.parent / "daemon.log"
-    return path.read_text(encoding="utf-8") if path.exists() else ""
-
-
 def states(config: Path) -> dict[str, dict[str, Any]]:
     """Return what `endpoint list` says, by endpoint; nothing while there is no ledger."""
     return {row["endpoint"]: row for row in records(run("endpoint", "list", "-c", config, "--json"))}
-
-
-def end(process: subprocess.Popen[str]) -> None:
-    """Stop the daemon the way an operator does."""
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(WAIT_S) == 0
 
 
 def test_w10_a_dead_endpoint_and_a_slow_one_delay_nobody(receiver: Receiver, tmp_path: Path) -> None:
@@ -127,8 +85,8 @@ def test_w10_a_dead_endpoint_and_a_slow_one_delay_nobody(receiver: Receiver, tmp
         )
         fill(config)
         with daemon(config):
-            wait_for(lambda: len(receiver.requests) >= 5 and states(config)["desk"]["pending"] == 0, config)
-            wait_for(lambda: slow.requests and states(config)["dead"]["failures"] > 0, config)
+            poll(lambda: len(receiver.requests) >= 5 and states(config)["desk"]["pending"] == 0, config=config)
+            poll(lambda: slow.requests and states(config)["dead"]["failures"] > 0, config=config)
             rows = states(config)
 
     assert len(receiver.verified()) >= 5
@@ -153,6 +111,51 @@ def test_w7_once_makes_its_round_past_a_slow_endpoint(receiver: Receiver, tmp_pa
     assert once["deliveries"] == {"delivered": 1, "timeout": 1}
 
 
+def _set_rate(config: Path, rate: str) -> None:
+    config.write_text(re.sub(r"rate_per_s = .*\nburst = .*", rate, config.read_text()))
+
+
+def test_w12_once_can_leave_to_the_next_run_what_must_wait(receiver: Receiver, tmp_path: Path) -> None:
+    """As from cron: what the endpoint takes at once goes out, and it says what waits and for how long it would."""
+    config = write(tmp_path, endpoint("desk", receiver.url, receiver.port, receiver.secret), to=("desk",))
+    _set_rate(config, "rate_per_s = 0.001\nburst = 2")
+    fill(config)
+    once = run("once", "--deliver-for", "0", "-c", config, "--json")
+    [first] = records(once)
+    shown = run("once", "--deliver-for", "1", "-c", config)
+    _set_rate(config, "rate_per_s = 1000\nburst = 100")
+    [last] = records(run("once", "-c", config, "--json"))
+
+    waiting = first["waiting"]["desk"]
+    assert first["deliveries"] == {"delivered": 2}
+    assert waiting >= 3
+    assert f"{waiting + 2} messages wait for endpoint 'desk', which takes 0.001 a second: all would take" in once.stderr
+    assert "; after 0 s the rest waits for the next run" in once.stderr
+    assert f"deliveries: none\n{waiting} messages wait for endpoint 'desk'\n" in shown.stdout
+    assert (last["deliveries"], last["waiting"]) == ({"delivered": waiting}, {})
+    assert len(set(receiver.ids())) == len(receiver.ids()) == waiting + 2
+    assert run("once", "--deliver-for", "-1", "-c", config).exit_code == 2
+
+
+def test_w12_once_says_that_it_takes_long_and_can_be_broken_off(receiver: Receiver, tmp_path: Path) -> None:
+    """The real command: Ctrl-C ends it at once, and what it has not sent waits."""
+    config = write(tmp_path, endpoint("desk", receiver.url, receiver.port, receiver.secret), to=("desk",))
+    _set_rate(config, "rate_per_s = 0.001\nburst = 2")
+    fill(config)
+    with daemon(config, "once") as process:
+        poll(lambda: len(receiver.requests) == 2 and states(config)["desk"]["failures"] == 0, config=config)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(WAIT_S) == 1
+    [audit] = records(run("audit", "-c", config, "--json"))
+
+    assert "messages wait for endpoint 'desk', which takes 0.001 a second: sending them takes about" in said(config)
+    assert "Ctrl-C loses nothing, the rest waits for the next run" in said(config)
+    assert said(config).endswith("Aborted!\n")
+    assert audit["faults"] == []
+    assert audit["messages"]["delivered"] == len(set(receiver.ids())) == 2
+    assert audit["messages"]["pending"] >= 3
+
+
 def test_w4_a_gone_endpoint_is_disabled_told_and_brought_back_by_a_probe(receiver: Receiver, tmp_path: Path) -> None:
     """From the first 410 to the last of its messages, over a restart; `ops` hears of it, signed; the log has it."""
     with Receiver() as ops:
@@ -166,12 +169,10 @@ def test_w4_a_gone_endpoint_is_disabled_told_and_brought_back_by_a_probe(receive
         receiver.answers = [(410, {}, b"")] * 3
         fill(config)
         with daemon(config) as process:
-            wait_for(lambda: ops.requests, config)
-            wait_for(lambda: states(config)["desk"]["pending"] >= 5, config)
-            end(process)
-        with daemon(config) as process:  # it stays disabled
-            wait_for(lambda: "watching" in log(config).split("stopped")[-1], config)
-            end(process)
+            poll(lambda: ops.requests, config=config)
+            poll(lambda: states(config)["desk"]["pending"] >= 5, config=config)
+            assert stop(process) == 0
+        run("once", "-c", config)  # it stays disabled
         row = states(config)["desk"]
         n_messages = row["pending"]
 
@@ -179,7 +180,7 @@ def test_w4_a_gone_endpoint_is_disabled_told_and_brought_back_by_a_probe(receive
         assert (row["state"], row["reason"]) == ("disabled", "it answered 410 Gone")
         [notice] = ops.verified()
         assert (notice["type"], notice["data"]["endpoint"]) == ("endpoint.disabled", "desk")
-        assert "ERROR endpoint 'desk' is disabled: it answered 410 Gone" in log(config)
+        assert "ERROR endpoint 'desk' is disabled: it answered 410 Gone" in said(config)
         listed = run("endpoint", "list", "-c", config).stdout
         assert f"{n_messages} pending, 0 dead\n    it answered 410 Gone\n    1 failed tries in a row since" in listed
 
@@ -190,10 +191,7 @@ def test_w4_a_gone_endpoint_is_disabled_told_and_brought_back_by_a_probe(receive
         assert states(config)["desk"]["state"] == "disabled"
         assert "delivered: HTTP 204" in run("endpoint", "probe", "desk", "-c", config).stdout
         assert [json.loads(request.body)["type"] for request in receiver.requests[1:]] == ["endpoint.probe"] * 3
-        with daemon(config) as process:
-            wait_for(lambda: states(config)["desk"]["pending"] == 0, config)
-            wait_for(lambda: len(ops.requests) == 2, config)
-            end(process)
+        run("once", "-c", config)
 
         assert len(receiver.verified()) == 1 + 3 + n_messages
         assert ops.verified()[1]["type"] == "endpoint.working"
@@ -322,10 +320,10 @@ def test_s4_a_stop_ends_the_try_it_is_in_and_loses_nothing(tmp_path: Path) -> No
         )
         fill(config)
         with daemon(config) as process:
-            wait_for(lambda: slow.requests, config)
+            poll(lambda: slow.requests, config=config)
             process.send_signal(signal.SIGTERM)
-            wait_for(lambda: "stopping: waiting for running work" in log(config), config)
-            end(process)
+            poll(lambda: "stopping: waiting for running work" in said(config), config=config)
+            assert stop(process) == 0
         [audit] = records(run("audit", "-c", config, "--json"))
         rows = records(run("outbox", "list", "-c", config, "--json"))
 
@@ -333,7 +331,7 @@ def test_s4_a_stop_ends_the_try_it_is_in_and_loses_nothing(tmp_path: Path) -> No
     assert audit["faults"] == []
     assert audit["messages"]["total"] == audit["messages"]["pending"] == len(rows) > 0
     assert {(row["attempts"], row["last_result"]) for row in rows} == {(1, "timeout"), (0, None)}
-    assert "Traceback" not in log(config)
+    assert "Traceback" not in said(config)
 
 
 def test_w13_a_rotated_secret_signs_beside_the_new_one(
@@ -361,7 +359,7 @@ def test_w13_a_rotated_secret_signs_beside_the_new_one(
     assert standardwebhooks_js([*cases, (bytes(32), second.headers, second.body)]) == [True, True, False]
 
 
-def test_w3_the_daemon_says_so_when_settings_are_likely_wrong(receiver: Receiver, tmp_path: Path) -> None:
+def test_w3_the_log_says_so_when_settings_are_likely_wrong(receiver: Receiver, tmp_path: Path) -> None:
     """One warning for the endpoint, however many messages are refused."""
     receiver.answers = [(401, {}, b"who are you")] * 8
     config = write(
@@ -371,11 +369,10 @@ def test_w3_the_daemon_says_so_when_settings_are_likely_wrong(receiver: Receiver
         delivery="retry_s = [60]",
     )
     fill(config)
-    with daemon(config) as process:
-        wait_for(lambda: len(receiver.requests) >= 5, config)
-        end(process)
+    once = run("once", "-c", config)
 
-    assert log(config).count("WARNING endpoint 'desk' is failing: likely_config: HTTP 401") == 1
+    assert len(receiver.requests) >= 5
+    assert once.stderr.count("WARNING endpoint 'desk' is failing: likely_config: HTTP 401") == 1
 
 
 def test_w8_the_daemon_survives_a_receiver_of_bombs_and_redirects(tmp_path: Path) -> None:
@@ -389,11 +386,11 @@ def test_w8_the_daemon_survives_a_receiver_of_bombs_and_redirects(tmp_path: Path
         )
         fill(config, 1)
         with daemon(config) as process:
-            wait_for(lambda: "bomb" in states(config) and states(config)["bomb"]["failures"] == 1, config)
-            end(process)
+            poll(lambda: "bomb" in states(config) and states(config)["bomb"]["failures"] == 1, config=config)
+            assert stop(process) == 0
         row = states(config)["bomb"]
 
     assert row["paused_until"] > row["failing_since"]
     assert "paused until" in run("endpoint", "list", "-c", config).stdout
-    assert "s3cret" not in log(config)
-    assert "Traceback" not in log(config)
+    assert "s3cret" not in said(config)
+    assert "Traceback" not in said(config)

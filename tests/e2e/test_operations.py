@@ -5,6 +5,7 @@ import datetime as dt
 import json
 import os
 import pickle
+import re
 import shutil
 import signal
 import socket
@@ -12,7 +13,6 @@ import sqlite3
 import subprocess
 import sys
 import threading
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -25,26 +25,15 @@ from typing import Any
 import numpy as np
 import pytest
 from receiver import Receiver
+from rig import PHRASES, RULES, WAIT_S, poll
 from standardwebhooks import Webhook
 
 from classifier import ClassifierError, LedgerError, Model, Training, load_model, parse_article, save_model
+from classifier import app as app_module
 from classifier.app import open_app, utc_now
 from classifier.daemon import Daemon
 from classifier.delivery import EndpointState, disabled, enabled
 from classifier.health import MEANING, Reason
-
-WAIT_S = 120
-PHRASES = (
-    "new charging piles and charging stations for cars stand beside the road; operators receive a subsidy",
-    "turbines of the wind farm turn above the sea; the action plan sets goals and a roadmap for the coming years",
-)
-RULES = """
-[[rule]]
-id = "any"
-sectors = ["charging", "wind"]
-bands = ["alert", "review"]
-to = ["desk"]
-"""
 
 
 class World:
@@ -122,15 +111,6 @@ def turn(app: Daemon, *names: str) -> None:
         if not names or name in names:
             with suppress(ClassifierError):
                 job.run()
-
-
-def wait_for(condition: Callable[[], object], log: Path | None = None) -> None:
-    """Poll until the condition holds."""
-    deadline = time.monotonic() + WAIT_S
-    while not condition():
-        if time.monotonic() > deadline:
-            pytest.fail(f"not within {WAIT_S} s; " + (log.read_text() if log else ""))
-        time.sleep(0.02)
 
 
 # -- settings --------------------------------------------------------------------------------------------------------
@@ -235,7 +215,7 @@ def test_r3_what_waits_for_a_removed_endpoint_is_sent_to_where_it_was(
             turn(app, "deliver desk")
             return app.ledger.audit().messages == {"delivered": 2}
 
-        wait_for(all_delivered)
+        poll(all_delivered)
         assert "deliver desk" not in app.jobs()
         assert app.health.reasons() == ()
     bodies: dict[str, set[bytes]] = {}
@@ -249,6 +229,29 @@ def test_r3_what_waits_for_a_removed_endpoint_is_sent_to_where_it_was(
     assert world.receiver.secret.encode() not in (world.folder / "classifier.db").read_bytes()
 
 
+def test_r3_a_removed_endpoint_still_gets_its_digest(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At its time and in its own format, though no message waits until then."""
+    world.write(rules=f'{RULES}digest = "every 24h"\n', rate='format = "slack"')
+    with open_app(world.config) as app:
+        world.drop()
+        turn(app, "scan")
+        turn(app, "scan")
+        assert app.ledger.audit().aside == 1
+        world.write(rules="", endpoints="")
+        assert app.reload()
+        monkeypatch.setattr(app, "_leaving", {name: replace(item, until=0.0) for name, item in app._leaving.items()})
+        turn(app, "deliver desk")
+        assert "deliver desk" in app.jobs()
+        assert world.receiver.requests == []
+        with sqlite3.connect(world.folder / "classifier.db") as connection:  # as if the time had come
+            connection.execute("UPDATE aside SET due_at = 0")
+        turn(app, "deliver desk")
+        assert "deliver desk" not in app.jobs()
+
+    [digest] = world.receiver.requests
+    assert json.loads(digest.body)["blocks"]
+
+
 def test_r3_what_is_at_hand_when_an_endpoint_is_removed_is_not_lost(world: World) -> None:
     """The try on its way is finished; an endpoint for which nothing waits yet is kept for a while all the same."""
     with open_app(world.config) as app:
@@ -258,7 +261,7 @@ def test_r3_what_is_at_hand_when_an_endpoint_is_removed_is_not_lost(world: World
         turn(app, "scan")
         sending = threading.Thread(target=turn, args=(app, "deliver desk"))
         sending.start()
-        wait_for(lambda: len(world.receiver.requests) == 1)
+        poll(lambda: len(world.receiver.requests) == 1)
         world.write(rules="", endpoints="")
         assert app.reload()
         world.receiver.gate.set()
@@ -358,6 +361,62 @@ def test_r1_a_file_that_is_newly_named_is_read_when_it_is_looked_at(world: World
         assert [receiver.keys for receiver in app.checked.receivers] == [(bytes(range(32)),)]
 
 
+OTHER_SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
+
+
+def _name_secret(world: World, name: str) -> None:
+    """Have the settings take the secret from a file."""
+    world.write(world.text().replace(f'secret = "{world.receiver.secret}"', f'secret_file = "{name}"'))
+
+
+_EDITS: dict[str, Callable[[World], object]] = {
+    "nothing": lambda _world: None,
+    "the secret": lambda world: (world.folder / "secret").write_text(OTHER_SECRET),
+    "the model": lambda world: world.save(world.other_model()),
+    "the name of the secret's file": lambda world: _name_secret(world, "newer"),
+    "the newer secret": lambda world: (world.folder / "newer").write_text(OTHER_SECRET),
+}
+
+
+@pytest.mark.parametrize(
+    "edits",
+    [
+        ("the secret",),
+        ("nothing", "the secret"),
+        ("the model",),
+        ("nothing", "the model"),
+        ("the name of the secret's file", "the newer secret"),
+    ],
+    ids=", then ".join,
+)
+def test_r1_a_change_while_the_settings_are_read_at_the_start_is_not_missed(
+    world: World, monkeypatch: pytest.MonkeyPatch, edits: tuple[str, ...]
+) -> None:
+    """The first time they are read no file but their own is known; each edit comes when one more reading has ended."""
+    (world.folder / "secret").write_text(world.receiver.secret)
+    (world.folder / "newer").write_text(world.receiver.secret)
+    _name_secret(world, "secret")
+    left = list(edits)
+    check = app_module._check
+
+    def check_slowly(path: Path) -> tuple[Any, Model]:
+        found = check(path)
+        if left:
+            _EDITS[left.pop(0)](world)
+        return found
+
+    monkeypatch.setattr(app_module, "_check", check_slowly)
+    with open_app(world.config) as app:
+        turn(app, "settings")
+        turn(app, "settings")
+
+        assert left == []
+        if edits[-1] == "the model":
+            assert app.model.id == "0ther"
+        else:
+            assert [receiver.keys for receiver in app.checked.receivers] == [(bytes(range(32)),)]
+
+
 def test_r3_times_of_retries_outlive_a_reload(world: World) -> None:
     """They are in the ledger: a reload neither hurries nor delays a message."""
     world.write(delivery="retry_s = [3600]\njitter = 0")
@@ -423,7 +482,7 @@ def test_r3_a_reload_neither_refills_a_rate_limit_nor_waits_for_it(world: World)
         turn(app, "scan")
         sending = threading.Thread(target=turn, args=(app, "deliver desk"))
         sending.start()
-        wait_for(lambda: len(world.receiver.requests) == 1)
+        poll(lambda: len(world.receiver.requests) == 1)
         world.write(rate=slow, delivery="jitter = 0")
         assert app.reload()
         sending.join(WAIT_S)
@@ -555,7 +614,7 @@ def test_l2_each_article_carries_exactly_one_model(world: World) -> None:
                     world.save(model)
                     assert app.reload()
                     assert app.model.reference == model.reference
-            wait_for(lambda: app.ledger.audit().articles == world.n_files)
+            poll(lambda: app.ledger.audit().articles == world.n_files)
         finally:
             done.set()
             scanning.join(WAIT_S)
@@ -672,6 +731,59 @@ def test_o2_health_says_what_is_wrong_and_nothing_secret(
     assert after == (200, '{"status": "ok", "reasons": []}\n')
     secrets = (world.receiver.secret, world.receiver.url, str(world.folder), "SECRETWORD", "SECRETNAME", "Headline")
     assert [secret for secret in secrets if secret in text + metrics] == []
+
+
+def test_o2_metrics_tell_what_became_of_alerts_and_what_people_said(world: World) -> None:
+    """Of real files and commands: sent, a copy held, one too many for a digest, silenced; right by a command."""
+    port = _free_port()
+    text = world.text(extra=f"[monitor]\nport = {port}", rate='at_most = "2/day"')
+    world.write(text.replace("cooldown_s = 0", "cooldown_s = 3600"))
+    with open_app(world.config) as app, app.serving():
+
+        def series(name: str) -> dict[str, float]:
+            """Return the samples that are not 0, by label values in the order they are shown."""
+            shown = get(f"http://127.0.0.1:{port}/metrics")[1]
+            found = re.findall(rf"^{name}{{(.*)}} (.*)$", shown, re.MULTILINE)
+            return {
+                " ".join(re.findall(r'="([^"]+)"', labels)): float(value) for labels, value in found if float(value)
+            }
+
+        def another_story(letter: str) -> str:
+            names = (f"{letter}{first}{second}" for first in "abcdefgh" for second in "abcdef")
+            return f"{PHRASES[0]}. {' '.join(f'Then the {name} was there.' for name in names)}"
+
+        def take(text: str) -> None:
+            world.drop(text)
+            turn(app, "scan")
+            turn(app, "scan")
+
+        turn(app, "check-up")
+        assert series("classifier_alerts_total") == series("classifier_feedback_total") == {}
+        take(another_story("w"))
+        take(another_story("w") + " ")
+        turn(app, "deliver desk")
+        for number in range(2):
+            take(another_story("xy"[number]))
+        silence = ["silence", "add", "--keyword", "zaa", "--for", "1h", "--reason", "x"]
+        for arguments in (["feedback", "1.txt", "right"], silence):
+            command = [sys.executable, "-m", "classifier", *arguments, "-c", str(world.config)]
+            subprocess.run(command, capture_output=True, check=True)
+        take(another_story("z"))
+        app._heard_at = None  # as if a minute had passed
+        turn(app, "check-up")
+        books = app.ledger.audit()
+
+        assert series("classifier_alerts_total") == {
+            "desk sent": 2,
+            "desk budget digest": 1,
+            "desk told held": 1,
+            "desk silenced held": 1,
+        }
+        assert (sum(books.messages.values()), books.aside, books.held) == (2, 1, 2)
+        assert series("classifier_queue_digest_alerts") == {"desk": 1}
+        assert series("classifier_queue_messages") == {"desk": 1}
+        [subject] = app.ledger.subjects("1.txt")
+        assert series("classifier_feedback_total") == {"right command": len(subject.matched)}
 
 
 def test_o2_without_a_port_nothing_listens(world: World) -> None:
@@ -861,18 +973,18 @@ def test_the_daemon_under_a_service_manager(world: World) -> None:
         environment = os.environ | {"NOTIFY_SOCKET": str(world.folder / "notify"), "WATCHDOG_USEC": "1500000"}
         process = subprocess.Popen(command, stderr=stream, env=environment)
         try:
-            wait_for(lambda: events("file_rejected"), log)
+            poll(lambda: events("file_rejected"), config=world.config)
             world.write("[")
-            wait_for(lambda: events("settings_kept"), log)
+            poll(lambda: events("settings_kept"), config=world.config)
             world.drop()
-            wait_for(lambda: events("delivery"), log)
+            poll(lambda: events("delivery"), config=world.config)
             world.write(endpoints="desk wire", rules=RULES.replace('["desk"]', '["desk", "wire"]'))
             process.send_signal(signal.SIGHUP)
-            wait_for(lambda: events("settings_in_force"), log)
+            poll(lambda: events("settings_in_force"), config=world.config)
             world.save(world.other_model())
-            wait_for(lambda: len(events("settings_in_force")) == 2, log)
+            poll(lambda: len(events("settings_in_force")) == 2, config=world.config)
             world.drop()
-            wait_for(lambda: len(events("delivery")) == 3, log)
+            poll(lambda: len(events("delivery")) == 3, config=world.config)
             process.send_signal(signal.SIGTERM)
             assert process.wait(WAIT_S) == 0
         finally:

@@ -165,6 +165,21 @@ def test_rate_limit_allows_no_more_than_burst_and_rate(rate: float, burst: int, 
     assert limit.wait_s(used_until, now) == 0
 
 
+@given(rate=st.floats(0.01, 1_000), burst=st.integers(1, 50), n=st.integers(1, 100), is_used=st.booleans())
+def test_rate_says_over_how_long_tries_are_spread(rate: float, burst: int, n: int, *, is_used: bool) -> None:
+    """From a full burst, and from one that is used up."""
+    limit, now = Rate(rate, burst), NOW
+    used_until: dt.datetime | None = None
+    while is_used and not limit.wait_s(used_until, now):
+        used_until = limit.count(used_until, now)
+    said_s = limit.spread_s(n, limit.wait_s(used_until, now))
+    for _ in range(n):
+        now += dt.timedelta(seconds=limit.wait_s(used_until, now))
+        used_until = limit.count(used_until, now)
+
+    assert (now - NOW).total_seconds() == pytest.approx(said_s, abs=3e-3 * n)
+
+
 def test_fingerprint_tells_keys_apart_and_says_nothing_of_them() -> None:
     """16 hex digits."""
     assert fingerprint(KEY) != fingerprint(bytes(32))

@@ -189,6 +189,11 @@ class SqlLedger:
         with self._database.reading() as connection:
             return opinions.judged(connection)
 
+    def opinions(self) -> Mapping[tuple[str, str], int]:
+        """Count what people said, label by label, by verdict and by how they said it; reads all of it."""
+        with self._database.reading() as connection:
+            return opinions.counted(connection)
+
     # -- what is held back -------------------------------------------------------------------------------------------
 
     def silences(self, now: dt.datetime) -> Sequence[Silence]:

@@ -3,6 +3,7 @@
 import datetime as dt
 import secrets
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import sqlalchemy as sa
 
@@ -133,8 +134,7 @@ def backlog(connection: sa.Connection) -> Mapping[str, Mapping[str, int]]:
     counts: dict[str, dict[str, int]] = {}
     for endpoint_id, state, count in connection.execute(query):
         counts.setdefault(endpoint_id, {})[state] = count
-    waiting = sa.select(aside.c.endpoint_id, sa.func.count()).where(aside.c.message_id.is_(None))
-    for endpoint_id, count in connection.execute(waiting.group_by(aside.c.endpoint_id)):
+    for endpoint_id, count in _aside(connection).items():
         counts.setdefault(endpoint_id, {})["aside"] = count
     return counts
 
@@ -195,14 +195,28 @@ def queues(connection: sa.Connection, now: dt.datetime) -> Mapping[str, Queue]:
     # A message that was made due again stands at the time it was made; it has been due since that was decided.
     since = sa.case((outbox.c.due_at < outbox.c.scheduled_at, outbox.c.scheduled_at), else_=outbox.c.due_at)
     query = (  # of index ix_outbox_due alone: asked every few seconds, it must not read the bodies
-        sa.select(outbox.c.endpoint_id, sa.func.count(), sa.func.min(since, type_=UtcDateTime))
+        sa.select(
+            outbox.c.endpoint_id,
+            sa.func.count(),
+            sa.func.min(since, type_=UtcDateTime),
+            sa.func.sum(sa.case((_is_time(now), 1), else_=0)),
+        )
         .where(outbox.c.due_at.is_not(None))
         .group_by(outbox.c.endpoint_id)
     )
-    return {
-        endpoint_id: Queue(pending=pending, oldest_due_s=max(0.0, (now - due_at).total_seconds()))
-        for endpoint_id, pending, due_at in connection.execute(query)
+    found = {
+        endpoint_id: Queue(pending=pending, oldest_due_s=max(0.0, (now - due_at).total_seconds()), due=int(due))
+        for endpoint_id, pending, due_at, due in connection.execute(query)
     }
+    for endpoint_id, count in _aside(connection).items():
+        found[endpoint_id] = replace(found.get(endpoint_id, Queue()), aside=count)
+    return found
+
+
+def _aside(connection: sa.Connection) -> Mapping[str, int]:
+    """Count the alerts that wait for a digest, by endpoint; those that are in one are not looked at."""
+    query = sa.select(aside.c.endpoint_id, sa.func.count()).where(aside.c.message_id.is_(None))
+    return dict(connection.execute(query.group_by(aside.c.endpoint_id)).all())
 
 
 def waiting(connection: sa.Connection, limit: int) -> int:
@@ -220,14 +234,19 @@ def is_closed(endpoint_id: str, now: dt.datetime) -> sa.ColumnElement[bool]:
 
 
 def _is_due(endpoint_id: str, now: dt.datetime) -> sa.ColumnElement[bool]:
-    """
-    Return what holds for messages that may be tried now.
-
-    Instants that cannot be, because the clock was set back since they were stored, hold nothing up.
-    """
+    """Return what holds for messages that may be tried now."""
     return (
         (outbox.c.endpoint_id == endpoint_id)
         & outbox.c.due_at.is_not(None)
-        & ((outbox.c.due_at <= now) | (outbox.c.scheduled_at > now + CLOCK_SLACK))
+        & _is_time(now)
         & ~is_closed(endpoint_id, now)
     )
+
+
+def _is_time(now: dt.datetime) -> sa.ColumnElement[bool]:
+    """
+    Return what holds for messages on their way whose time has come.
+
+    Instants that cannot be, because the clock was set back since they were stored, hold nothing up.
+    """
+    return (outbox.c.due_at <= now) | (outbox.c.scheduled_at > now + CLOCK_SLACK)

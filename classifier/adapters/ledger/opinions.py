@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import sqlalchemy as sa
 
@@ -152,3 +152,10 @@ def judged(connection: sa.Connection) -> Sequence[Judged]:
         Judged(article_id=key, title=titles[key], paths=paths[key], judgements=tuple(items))
         for key, items in said.items()
     ]
+
+
+def counted(connection: sa.Connection) -> Mapping[tuple[str, str], int]:
+    """Count what people said, label by label, by verdict and by how they said it."""
+    query = sa.select(feedback.c.verdict, feedback.c.via, sa.func.count())
+    rows = connection.execute(query.group_by(feedback.c.verdict, feedback.c.via))
+    return {(verdict, via): count for verdict, via, count in rows}
