@@ -268,7 +268,7 @@ def test_hours_and_digests_combine(desk: Desk, rule: dict[str, Any], endpoint: d
     desk.at("2026-03-02T12:01:00")
     desk.take(1)
     found: dict[str, str] = {}
-    for minute in range(1, 300):
+    for minute in (minute for minute in range(1, 300) if minute % 10 in {9, 0}):  # a minute before, and in time
         desk.at(f"2026-03-02T{12 + minute // 60}:{minute % 60:02}:00")
         found |= {f"{desk.clock():%H:%M}": what for what in kinds(desk.send())}
 
@@ -298,7 +298,8 @@ def test_s5_one_digest_on_the_days_when_clocks_change(desk: Desk, day: str, due:
     sent: list[str] = []
     for quarter in range(96):
         desk.clock.now = midnight + quarter * HOUR / 4
-        desk.take(quarter)
+        if quarter % 4 == 0:
+            desk.take(quarter)
         sent += [f"{desk.clock():%H:%M:%S}"] * len(desk.send())
 
     assert sent == [due if day != "2026-03-29" else "01:30:00"]

@@ -141,10 +141,15 @@ def world(request: pytest.FixtureRequest, tmp_path: Path, clock: FakeClock) -> I
         ledger.close()
 
 
+def by_turns(*values: object) -> list[tuple[str, object]]:
+    """Return each value with the fake, and one with each database: what is decided is the same wherever it is kept."""
+    return [("fake", value) for value in values] + list(zip(("sqlite", "postgres"), values, strict=False))
+
+
 # -- W3 to W5: what answers mean for the endpoint --------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("status", [404, 422])
+@pytest.mark.parametrize(("world", "status"), by_turns(404, 422), indirect=["world"])
 def test_w3_a_refusal_that_settings_cause_is_told_once_and_retried_on_schedule(world: World, status: int) -> None:
     """Ten messages, ten tries each over days, one notice that they are refused, one that the first has died."""
     world.network.answer["desk"] = lambda: refused(status)
@@ -328,7 +333,9 @@ def test_w10_a_streak_with_a_long_break_starts_anew(world: World) -> None:
     assert world.ledger.health("desk").failures == 2
 
 
-@pytest.mark.parametrize("answers", [[DOWN, OK], [OK, DOWN], [DOWN, DOWN, OK]])
+@pytest.mark.parametrize(
+    ("world", "answers"), by_turns([DOWN, OK], [OK, DOWN], [DOWN, DOWN, OK]), indirect=["world"]
+)
 def test_w11_a_flapping_endpoint_is_not_disabled_and_drains(world: World, answers: list[Outcome]) -> None:
     """Nor is it talked about all the time: at most one change to the worse in an hour."""
     world.network.answer["desk"] = cycle(answers).__next__

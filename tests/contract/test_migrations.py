@@ -18,6 +18,7 @@ from classifier import LedgerError
 from classifier.adapters import migrations
 from classifier.adapters.ledger import SqlLedger, check_url
 from classifier.adapters.ledger.database import upgrade
+from classifier.adapters.ledger.schema import VERSION
 from classifier.delivery import Delivered, Outcome, Result
 
 LEASE = dt.timedelta(seconds=60)
@@ -29,6 +30,12 @@ def _revisions() -> list[str]:
     config = Config()
     config.set_main_option("script_location", str(Path(str(migrations.__file__)).parent))
     return [script.revision for script in ScriptDirectory.from_config(config).walk_revisions()][::-1]
+
+
+def test_the_newest_migration_is_the_version_of_the_schema() -> None:
+    """And their names grow: by them an older schema is told from a newer one."""
+    assert _revisions()[-1] == VERSION
+    assert sorted(_revisions()) == _revisions()
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

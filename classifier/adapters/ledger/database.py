@@ -16,15 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
-from alembic.script import ScriptDirectory
-from alembic.util.exc import CommandError
 from sqlalchemy import event
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 
-from classifier.adapters.ledger.schema import metadata
+from classifier.adapters.ledger.schema import VERSION, metadata
 from classifier.errors import LedgerError
 from classifier.ports import Checkpoint, no_checkpoint
 
@@ -242,11 +238,10 @@ class Database:
         return engine
 
     def _check_schema(self, *, migrate: bool) -> None:
-        scripts = ScriptDirectory.from_config(_alembic())
         with self._engine.connect() as connection:
             self._check_encoding(connection)
-            current = self._version(connection, scripts)
-        if current == scripts.get_current_head():
+            current = self._version(connection)
+        if current == VERSION:
             return
         if not migrate and current is not None:
             how = "`classifier once` or `classifier watch` brings it up to date"
@@ -256,12 +251,12 @@ class Database:
         with self._engine.begin() as connection:
             wait_for_turn(connection, Turn.MIGRATE)
             take_long(connection)
-            if self._version(connection, scripts) != scripts.get_current_head():  # somebody else may have done it
+            if self._version(connection) != VERSION:  # somebody else may have done it
                 upgrade(connection)
             self._checkpoint("migrating")
         self._checkpoint("migrated")
 
-    def _version(self, connection: sa.Connection, scripts: ScriptDirectory) -> str | None:
+    def _version(self, connection: sa.Connection) -> str | None:
         """Return the version of the schema, None in an empty database."""
         tables = set(sa.inspect(connection).get_table_names())
         current: str | None = (
@@ -274,7 +269,7 @@ class Database:
                 self._where,
                 "this database has tables of ours but no schema version; it is not a ledger, name another one",
             )
-        if current is not None and current not in {script.revision for script in scripts.walk_revisions()}:
+        if current is not None and current > VERSION:
             raise LedgerError(
                 self._where, f"schema version {current} is newer than this program knows; update the program"
             )
@@ -303,19 +298,19 @@ def upgrade(connection: sa.Connection, revision: str = "head") -> None:
     Raises:
         LedgerError: it cannot be done.
     """
-    config = _alembic()
+    # Most processes find the tables as they are to be, and need not wait for a tenth of a second of imports.
+    from alembic import command  # noqa: PLC0415
+    from alembic.config import Config  # noqa: PLC0415
+    from alembic.util.exc import CommandError  # noqa: PLC0415
+
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     config.attributes["connection"] = connection
     try:
         command.upgrade(config, revision)
     except CommandError as error:
         where = shown(connection.engine.url)
         raise LedgerError(where, f"the schema cannot be brought up to date: {error}") from error
-
-
-def _alembic() -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
-    return config
 
 
 def _postgres(url: sa.URL) -> sa.Engine:

@@ -51,6 +51,7 @@ class AnyText(sa.TypeDecorator[str]):
         return None if value is None else storable(value)
 
 
+VERSION = "v0008"  # the newest migration; later ones have greater names
 MAX_DETAIL = 500  # characters of a sentence about what went wrong
 
 metadata = sa.MetaData()
