@@ -159,7 +159,7 @@ def write_settings(tmp_path: Path) -> Callable[..., Path]:
         default_rule = '[[rule]]\nid = "all"\nsectors = ["electric_vehicles", "charging_swapping"]\nto = ["desk"]\n'
         path = tmp_path / "classifier.toml"
         path.write_text(
-            '[folder]\npath = "inbox"\nsettle_s = 0.2\nscan_every_s = 0.1\n'
+            '[folder]\npath = "inbox"\nsettle_s = 0\nscan_every_s = 0.1\n'
             f"[delivery]\ncheck_every_s = 0.05\n{delivery}\n"
             f"{rules or default_rule}"
             f'[[endpoint]]\nid = "desk"\nurl = "{receiver.url}"\nsecret = "{receiver.secret}"\n'

@@ -333,9 +333,7 @@ def test_w10_a_streak_with_a_long_break_starts_anew(world: World) -> None:
     assert world.ledger.health("desk").failures == 2
 
 
-@pytest.mark.parametrize(
-    ("world", "answers"), by_turns([DOWN, OK], [OK, DOWN], [DOWN, DOWN, OK]), indirect=["world"]
-)
+@pytest.mark.parametrize(("world", "answers"), by_turns([DOWN, OK], [OK, DOWN], [DOWN, DOWN, OK]), indirect=["world"])
 def test_w11_a_flapping_endpoint_is_not_disabled_and_drains(world: World, answers: list[Outcome]) -> None:
     """Nor is it talked about all the time: at most one change to the worse in an hour."""
     world.network.answer["desk"] = cycle(answers).__next__

@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner, Result
 from receiver import Receiver
 from rig import PHRASES, RULES, WAIT_S, poll
 from standardwebhooks import Webhook
@@ -31,6 +32,7 @@ from standardwebhooks import Webhook
 from classifier import ClassifierError, LedgerError, Model, Training, load_model, parse_article, save_model
 from classifier import app as app_module
 from classifier.app import open_app, utc_now
+from classifier.cli import main
 from classifier.daemon import Daemon
 from classifier.delivery import EndpointState, disabled, enabled
 from classifier.health import MEANING, Reason
@@ -103,6 +105,11 @@ class World:
 def world(tmp_path: Path, receiver: Receiver, small_training: Training) -> World:
     """Return a folder to run in."""
     return World(tmp_path, receiver, small_training)
+
+
+def run(*arguments: object) -> Result:
+    """Run one command in this process."""
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
 def turn(app: Daemon, *names: str) -> None:
@@ -277,18 +284,16 @@ def test_r3_disabling_stops_what_is_sent_to_a_removed_endpoint(world: World) -> 
     """As when its address got about: at once, and without naming it in the settings again."""
     with open_app(world.config) as app:
         _removed(world, app)
-        command = [sys.executable, "-m", "classifier", "endpoint"]
-        config = ["-c", str(world.config)]
-        disabled = subprocess.run([*command, "disable", "desk", *config], capture_output=True, text=True, check=False)
-        listed = subprocess.run([*command, "list", *config], capture_output=True, text=True, check=False)
+        disabled = run("endpoint", "disable", "desk", "-c", world.config)
+        listed = run("endpoint", "list", "-c", world.config)
         turn(app)
         turn(app)
-        assert disabled.returncode == 0, disabled.stderr
+        assert disabled.exit_code == 0, disabled.stderr
         assert listed.stdout.startswith("desk  not in the settings, disabled since ")
         assert "2 pending, 0 dead\n    disabled by hand\n" in listed.stdout
         assert world.receiver.requests == []
         assert app.strays() == {"desk": 2}
-        subprocess.run([*command, "enable", "desk", *config], capture_output=True, check=True)
+        assert run("endpoint", "enable", "desk", "-c", world.config).exit_code == 0
         turn(app, "deliver desk")
 
     assert len(world.receiver.requests) == 2
@@ -766,8 +771,7 @@ def test_o2_metrics_tell_what_became_of_alerts_and_what_people_said(world: World
             take(another_story("xy"[number]))
         silence = ["silence", "add", "--keyword", "zaa", "--for", "1h", "--reason", "x"]
         for arguments in (["feedback", "1.txt", "right"], silence):
-            command = [sys.executable, "-m", "classifier", *arguments, "-c", str(world.config)]
-            subprocess.run(command, capture_output=True, check=True)
+            assert run(*arguments, "-c", world.config).exit_code == 0
         take(another_story("z"))
         app._heard_at = None  # as if a minute had passed
         turn(app, "check-up")
