@@ -139,12 +139,13 @@ class Rig:
         delivery: str = "",
         extra: str = "",
         rules: str = RULES,
+        check_every_s: float = 0.05,
     ) -> None:
         """Write the settings, whole at once."""
         draft = self.config.with_name(".draft")
         draft.write_text(
             f'{extra}\n[folder]\npath = "inbox"\n{folder}\n[model]\npath = "model"\n'
-            f"[stories]\ncooldown_s = 0\n[delivery]\ncheck_every_s = 0.05\n{delivery}\n{rules}\n"
+            f"[stories]\ncooldown_s = 0\n[delivery]\ncheck_every_s = {check_every_s}\n{delivery}\n{rules}\n"
             f'[[endpoint]]\nid = "desk"\nurl = "{self.receiver.url}"\nsecret = "{self.receiver.secret}"\n'
             f'allow = ["127.0.0.1/32:{self.receiver.port}"]\nrate_per_s = 1000\nburst = 1000\n',
             encoding="utf-8",

@@ -25,7 +25,7 @@ from classifier import Training
 from classifier.adapters.ledger import check_url
 
 DELIVERY = "total_timeout_s = 4\nlease_s = 8.5\njitter = 0.0\nretry_s = [" + ", ".join(["0.1"] * 40) + "]"
-FOLDER = "settle_s = 0.2\nscan_every_s = 0.2"
+FOLDER = "settle_s = 0.2\nscan_every_s = 0.5"
 
 
 class Fleet:
@@ -34,12 +34,12 @@ class Fleet:
     def __init__(self, rig: Rig, url: str) -> None:
         self.rig = rig
         self.url = url
-        self._engine = sa.create_engine(check_url(url), isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+        self.engine = sa.create_engine(check_url(url), isolation_level="AUTOCOMMIT")
         self.dropped: dict[str, bytes] = {}
 
     def rows(self, query: str) -> list[Any]:
         """Look into the ledger."""
-        with self._engine.connect() as connection:
+        with self.engine.connect() as connection:
             return [tuple(row) for row in connection.exec_driver_sql(query)]
 
     def count(self, table: str, where: str = "true") -> int:
@@ -87,11 +87,14 @@ class Fleet:
 
 
 @pytest.fixture
-def fleet(tmp_path: Path, receiver: Receiver, small_training: Training, postgres_url: str) -> Fleet:
+def fleet(tmp_path: Path, receiver: Receiver, small_training: Training, postgres_url: str) -> Iterator[Fleet]:
     """Return a fleet of nobody yet."""
     rig = Rig(tmp_path, receiver, small_training)
-    rig.configure(folder=FOLDER, delivery=DELIVERY, extra='[ledger]\nurl_env = "LEDGER_URL"')
-    return Fleet(rig, postgres_url)
+    ledger = '[ledger]\nurl_env = "LEDGER_URL"'
+    rig.configure(folder=FOLDER, delivery=DELIVERY, extra=ledger, check_every_s=0.5)  # four would take all of two cores
+    fleet = Fleet(rig, postgres_url)
+    yield fleet
+    fleet.engine.dispose()
 
 
 def through(proxy: Proxy, url: str) -> str:
