@@ -493,7 +493,7 @@ def test_a_broken_database_is_a_ledger_error(method: str, sqlite: SqlLedger) -> 
     [
         pytest.param(b"this is not a database, it is a text file of some length", "not a database", id="text-file"),
         pytest.param("alien", "tables of ours but no schema version", id="alien-tables"),
-        pytest.param("future", "schema version 9999 is newer than this program knows", id="newer-schema"),
+        pytest.param("future", "schema version v9999 is newer than this program knows", id="newer-schema"),
     ],
 )
 def test_a_file_that_is_no_ledger_is_refused_and_left_alone(tmp_path: Path, content: bytes | str, message: str) -> None:
@@ -506,7 +506,7 @@ def test_a_file_that_is_no_ledger_is_refused_and_left_alone(tmp_path: Path, cont
             connection.execute("CREATE TABLE files (x)")
             if content == "future":
                 connection.execute("CREATE TABLE alembic_version (version_num TEXT)")
-                connection.execute("INSERT INTO alembic_version VALUES ('9999')")
+                connection.execute("INSERT INTO alembic_version VALUES ('v9999')")
         connection.close()
     before = path.read_bytes()
 
