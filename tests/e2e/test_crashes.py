@@ -161,10 +161,9 @@ DELIVERY = "total_timeout_s = 1.5\nlease_s = 3.5\njitter = 0.0\nretry_s = [" + "
 @pytest.mark.long
 @pytest.mark.parametrize("part", range(PARTS))
 def test_d1_kills_at_every_point_lose_nothing(
-    tmp_path: Path, receiver: Receiver, small_training: Training, part: int, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, receiver: Receiver, small_training: Training, part: int
 ) -> None:
     """Each point at least once over all parts, in any order, some of them not at the first time they are reached."""
-    monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)  # who is killed writes no report; measuring is in vain
     seed = random.randrange(1 << 32)  # noqa: S311 - which rounds are played
     chance = random.Random(seed)  # noqa: S311
     rig = Rig(tmp_path, receiver, small_training)

@@ -86,10 +86,9 @@ def test_alerts_survive_a_receiver_that_is_down_at_first(
 
 @pytest.mark.parametrize("point", ["read", "recorded", "sent"])
 def test_a_kill_between_two_stages_loses_nothing(
-    receiver: Receiver, write_settings: Callable[..., Path], point: str, monkeypatch: pytest.MonkeyPatch
+    receiver: Receiver, write_settings: Callable[..., Path], point: str
 ) -> None:
     """SIGKILL after a file was read, after it was recorded, after the receiver had answered; then a restart."""
-    monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)  # who is killed writes no report; measuring is in vain
     config = write_settings(receiver, rules=ANY_RULE, delivery="total_timeout_s = 0.4\nlease_s = 1.0")
     pages = sorted(INBOX.glob("*.txt"))
     for page in pages:

@@ -89,13 +89,13 @@ def test_i10_a_folder_that_is_away_for_a_while_is_taken_up_again(rig: Rig) -> No
 @pytest.mark.long
 def test_s4_a_stop_in_the_middle_of_the_work_loses_nothing(rig: Rig) -> None:
     """While a file is read and a message is sent; what is left is done after the next start."""
-    for number in range(200):
+    for number in range(150):
         rig.drop(f"{number}.txt", page(number))
     with rig.daemon() as process:
         poll(lambda: rig.count("files") and rig.receiver.requests)
         assert rig.stop(process) == 0
     with rig.daemon() as process:
-        poll(lambda: rig.count("files") == 200 and not rig.count("outbox", "state = 'pending'"), "all 200")
+        poll(lambda: rig.count("files") == 150 and not rig.count("outbox", "state = 'pending'"), "all 150")
         assert rig.stop(process) == 0
-    assert rig.audit()["messages"] == {"total": 200, "delivered": 200}
-    assert len(rig.receiver.ids()) == len(set(rig.receiver.ids())) == 200
+    assert rig.audit()["messages"] == {"total": 150, "delivered": 150}
+    assert len(rig.receiver.ids()) == len(set(rig.receiver.ids())) == 150

@@ -45,7 +45,6 @@ def _shell(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     command = ["bash", "-euo", "pipefail", "-c", script]
     environment = os.environ | {"PATH": path}
-    environment.pop("COVERAGE_PROCESS_CONFIG", None)  # training takes three times as long when it is measured
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder, env=environment)
 
 
