@@ -71,7 +71,9 @@ from classifier.telling import (
 )
 
 LOOK_UP = 1_000  # versions asked of the ledger at once
-LOOK_AGAIN = dt.timedelta(seconds=5)  # in a backlog, what has come meanwhile waits no longer than about this
+LOOK_AGAIN = dt.timedelta(seconds=5)  # in a backlog, what has come meanwhile waits no longer than about this, or
+LOOKS = 4  # so many times as long as a look takes: where the folder is large, looking is a fifth of the work at most,
+LOOK_AGAIN_AT_LAST = dt.timedelta(minutes=1)  # but no longer than this
 BATCH_FILES = 100  # recorded in one transaction: the disk is waited for once per batch
 MAX_IN_DIGEST = 200  # alerts that a digest can show; of more it shows the strongest and counts the others
 AT_ONCE = dt.timedelta(seconds=10)  # a burst to a quick endpoint takes less, and one to a slow endpoint no longer
@@ -308,10 +310,12 @@ class Ingest:
         """
         taken: set[FileVersion] = set()
         while True:
+            began = self.clock()
             settled = self.inbox.settled()
             if taken:
                 settled = [file for file in settled if file not in taken]
-            look_again_at = self.clock() + LOOK_AGAIN
+            now = self.clock()
+            look_again_at = now + min(max(LOOK_AGAIN, LOOKS * (now - began)), LOOK_AGAIN_AT_LAST)
             ordered = _from_both_ends(settled)
             while some := list(islice(ordered, LOOK_UP)):
                 new = self.ledger.unrecorded(some)
