@@ -483,9 +483,8 @@ def _read_page(lines: list[_Line]) -> _Page:
     page = _Page(title=None, date=None, publisher="", link="", paragraphs=[])
     _read_meta(page, lines)
     lines = _without_tail(_without_menu(lines))
-    spam = [line for line in lines if _is_foreign(line)]
-    if spam and _is_mostly_latin(lines):
-        lines = [line for line in lines if line not in spam]
+    if any(map(_is_foreign, lines)) and _is_mostly_latin(lines):
+        lines = [line for line in lines if not _is_foreign(line)]
     lines = [line for line in lines if not _is_boilerplate(line)]
     lines = _read_head(page, lines)
     if page.title is not None:

@@ -151,6 +151,7 @@ def test_parse_article_keeps_sentences_that_begin_like_boilerplate(line: str) ->
         pytest.param("x " * 100_000, id="networks"),
         pytest.param(" / ".join(["a & b"] * 20_000) + " !", id="slashes"),
         pytest.param("source: " * 50_000, id="sources"),
+        pytest.param("It rains.\n\u4eca\u65e5\u5f69\u7968\n" * 40_000, id="spam"),
     ],
 )
 def test_no_line_can_hold_the_parser(line: str) -> None:
