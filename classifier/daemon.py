@@ -33,7 +33,7 @@ from classifier.errors import ConfigError, LedgerError, ModelError, Problem
 from classifier.health import MEANING, Alarms, Health, alive_message
 from classifier.logs import event
 from classifier.model import Model
-from classifier.pipeline import Deliver, Digests, Ingest, Prune
+from classifier.pipeline import LOOKS, Deliver, Digests, Ingest, Prune
 from classifier.ports import Checkpoint, Clock, no_checkpoint
 from classifier.routing import CATCH_UP
 from classifier.service import CallIn, Job
@@ -255,7 +255,7 @@ class Daemon:
         self.health.scan_went_on()
         self._mark_scan()
         # However much goes on in the folder, looking at it takes at most a fifth of the time.
-        self._pause_s = max(MIN_PAUSE_S, 4 * (time.monotonic() - began))
+        self._pause_s = max(MIN_PAUSE_S, LOOKS * (time.monotonic() - began))
         settles_in_s = 0.0 if self._hinted.is_set() else self.inbox.settles_in_s()
         if settles_in_s is not None:
             self._call_in("scan", max(settles_in_s, self._pause_s))

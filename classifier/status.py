@@ -53,7 +53,6 @@ class Overview:
         abstentions: articles of today that the model abstained from, by reason.
         untagged: articles of today without tags all the same: nothing in them reached a limit.
         rules: rule to counts, for rules that were met in seven days.
-        waiting: alerts put aside whose digest is not made yet.
         feedback: verdict to how often people said it in seven days.
     """
 
@@ -65,7 +64,6 @@ class Overview:
     abstentions: Mapping[str, int]
     untagged: int
     rules: Mapping[str, RuleCounts]
-    waiting: int
     feedback: Mapping[str, int]
 
 

@@ -46,6 +46,7 @@ def _gather(ledger: "SqlLedger", books: "Books", now: dt.datetime) -> Status:
     midnight, week = (_midnight(now.date() - dt.timedelta(days=days)) for days in (0, _DAYS - 1))
     overview = ledger.overview(books.folder_name, midnight, week)
     backlog, queues = ledger.backlog(), ledger.queues(now)
+    n_aside = sum(queue.aside for queue in queues.values())
     names = dict.fromkeys([*books.endpoint_ids, *(name for name, counts in backlog.items() if counts.get("pending"))])
     silences = ledger.silences(now)
     return Status(
@@ -70,7 +71,7 @@ def _gather(ledger: "SqlLedger", books: "Books", now: dt.datetime) -> Status:
         ),
         held_back={
             kind: count
-            for kind, count in (("silences in force", len(silences)), ("alerts for digests", overview.waiting))
+            for kind, count in (("silences in force", len(silences)), ("alerts for digests", n_aside))
             if count
         },
     )

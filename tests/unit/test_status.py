@@ -21,7 +21,6 @@ OVERVIEW = Overview(
     abstentions={"off_topic": 2},
     untagged=1,
     rules={},
-    waiting=0,
     feedback={},
 )
 QUIET = Status(

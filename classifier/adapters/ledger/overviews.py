@@ -70,7 +70,6 @@ def overview(connection: sa.Connection, folder_name: str, midnight: dt.datetime,
         abstentions={reason: count for reason, count in sorted(abstentions.items(), key=str) if reason is not None},
         untagged=abstentions.get(None, 0),
         rules=_rules(connection, midnight, week),
-        waiting=connection.scalar(sa.select(sa.func.count()).where(aside.c.message_id.is_(None))) or 0,
         feedback=dict(connection.execute(said).all()),
     )
 
